@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Files below a directory descriptor, so that nothing planted is followed: every call uses
+ * O_NOFOLLOW | O_CLOEXEC on the last component, and checks what it opened.
+ *
+ * file_replace is the only way in which state reaches the disk. Its order (safety.md): fixed
+ * temporary name ".NAME.tmp" in the same directory (a left-over one is removed first: the caller
+ * holds the instance lock), O_CREAT|O_EXCL|O_NOFOLLOW, 0600 → write all → fsync → close → re-read
+ * and compare → renameat → fsync of the directory. When it returns 0 the new content survives a
+ * power cut; when it fails the old content is there, byte for byte.
+ */
+#ifndef KVM_BASE_FILE_H
+#define KVM_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include "kvm/base/error.h"
+
+/* Read a whole regular file of at most `limit` bytes. *bytes is NUL-terminated, the caller frees;
+ * *length may be NULL. A missing file fails with errno ENOENT (test with file_is_missing). Checks:
+ * regular, one link, owner root or the caller; `private` also demands that group and others have no
+ * write permission. `name` may hold slashes. */
+int file_read(int directory, const char *name, size_t limit, bool private, char **bytes,
+              size_t *length, struct error *error);
+
+/* True when the last failing call of this module failed with ENOENT. */
+bool file_is_missing(void);
+
+/* See above. `name` may hold slashes; the temporary file is made beside it. */
+int file_replace(int directory, const char *name, const void *bytes, size_t length,
+                 struct error *error);
+
+/* Unlink; a file that is not there is success. *was_there may be NULL. */
+int file_remove(int directory, const char *name, bool *was_there, struct error *error);
+
+/* mkdir -p below `directory`; what exists must be a directory. */
+int file_make_directory(int directory, const char *name, mode_t mode, struct error *error);
+
+/* fsync of the directory that holds `name`. */
+int file_sync_directory(int directory, const char *name, struct error *error);
+
+bool file_exists(int directory, const char *name);
+
+/* Write all bytes, restarting on EINTR and short writes; -1 with errno. */
+int file_write_all(int descriptor, const void *bytes, size_t length);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A NIC's host side: configured by the operator's kvm-ifup-custom when it is there, else by the built-in set-up
+ * of its mode (bridged: member of the bridge LINK, with VLAN filtering where VLAN is given; openvswitch: port of
+ * LINK with tag or trunks; routed: route to IP through the tap, in table LINK, with proxy ARP).
+ *
+ * The tap files nic/NAME/INDEX and nic/NAME/UUID hold the tap's name from before ifup runs until ifdown has run:
+ * they are the mark that a NIC is to be unconfigured.
+ *
+ * Environment of the scripts (as in the seed and Ganeti 3.1): PATH INSTANCE MAC MODE INTERFACE INTERFACE_INDEX
+ * INTERFACE_UUID TAGS [IP] [INTERFACE_NAME] [LINK] [VLAN] [BRIDGE] [NETWORK_*]. Arguments: ifup TAP; ifdown TAP
+ * true|false (true: only this node's side goes, the instance lives on elsewhere or will be started again).
+ */
+#ifndef KVM_HOST_NETWORK_H
+#define KVM_HOST_NETWORK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+#include "kvm/host/hook.h"
+#include "kvm/state/instance.h"
+#include "kvm/state/rundir.h"
+
+/* Checks before anything is made: the bridge exists, ovs-vsctl is there, a routed NIC has an ip. Adds problems
+ * with `where` as prefix. With a custom script only what the script can't repair is checked (nothing). */
+void network_check(const struct nic *nic, const char *conf_dir, const char *where,
+                   struct messages *problems);
+
+/* What would be done, in words, for --dry-run: "add TAP to bridge br0 and set it up". Caller frees. */
+char *network_describe(const struct nic *nic, const char *conf_dir);
+
+int network_ifup(const struct instance *instance, size_t index, const char *tap, const char *conf_dir,
+                 deadline_t deadline, struct error *error);
+/* `tags` may not be known at clean-up. `tap` may be gone already: the built-in ifdown then has nothing to do, the
+ * custom one is run all the same. */
+int network_ifdown(const char *instance, const struct nic *nic, size_t index, const char *tap,
+                   bool only_local, const char *conf_dir, deadline_t deadline, struct error *error);
+
+/* The environment, for tests and --dry-run. index SIZE_MAX: not known. */
+void network_environment(const char *instance, const json_t *tags, const struct nic *nic, size_t index,
+                         const char *tap, struct hook_environment *environment);
+
+/* Tap files. read: false when there is none; buffer of TAP_NAME_SIZE. */
+int network_write_tap(const struct rundir *rundir, const char *instance, size_t index, const char *uuid,
+                      const char *tap, struct error *error);
+bool network_read_tap(const struct rundir *rundir, const char *instance, const char *ident, char *tap);
+int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index, const char *uuid,
+                       struct error *error);
+
+#endif

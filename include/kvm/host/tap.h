@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tap interfaces, made here and passed to QEMU by descriptor, so that QEMU needs no privilege. They are
+ * not persistent: a tap goes with the last descriptor, so QEMU's death cleans up.
+ */
+#ifndef KVM_HOST_TAP_H
+#define KVM_HOST_TAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "kvm/base/error.h"
+
+enum { TAP_NAME_SIZE = 16, TAP_QUEUES_MAX = 32 };
+
+struct tap {
+    char name[TAP_NAME_SIZE];
+    int fds[TAP_QUEUES_MAX];
+    size_t queues;
+    bool vnet_hdr;
+};
+
+/* Make a tap named after the NIC's uuid ("kvm" and 8 hex digits; "-1" … when taken), IFF_NO_PI,
+ * IFF_VNET_HDR when wanted and the kernel has it, IFF_MULTI_QUEUE for queues > 1, IFF_TUN_EXCL.
+ * On failure nothing is left. */
+int tap_make(const char *uuid, bool vnet_hdr, size_t queues, struct tap *tap, struct error *error);
+void tap_close(struct tap *tap); /* closes the descriptors; zeroed and closed ones are fine */
+
+bool tap_exists(const char *name); /* an interface of that name */
+
+/* /dev/vhost-net; -1 with errno when it can't be opened. */
+int tap_open_vhost(void);
+
+#endif

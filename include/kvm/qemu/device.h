@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A disk or NIC in QEMU's words: the JSON that both kvm-start's argv (-blockdev, -device, -netdev) and
+ * kvm-hotplug's QMP (blockdev-add, device_add, netdev_add) use. One builder, so a hot-plugged device is
+ * the same as one there from the start. Pure; all results are new references.
+ *
+ * Values carry their right JSON types: from QEMU 9.2 a mistyped device property is an error.
+ * Device id, node-name and netdev id are one and the same: hvinfo.id.
+ */
+#ifndef KVM_QEMU_DEVICE_H
+#define KVM_QEMU_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <jansson.h>
+#include "kvm/state/instance.h"
+
+/* The block node of a disk: format node (node-name = id) over a protocol node on /dev/fdset/`set`.
+ * `block_device`: host_device instead of file. */
+json_t *device_blockdev(const struct disk *disk, const struct instance *instance, int set,
+                        bool block_device);
+
+/* The frontend: driver, id, drive, bus, addr or channel/scsi-id/lun, serial, write-cache, bootindex when
+ * `bootindex` > 0. */
+json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex);
+
+/* The image flags to open(2) with: O_RDWR or O_RDONLY, O_DIRECT when the cache is bypassed (QEMU 9
+ * wants the flag on a passed descriptor). */
+int device_open_flags(const struct disk *disk, const struct instance *instance);
+
+/* The CD-ROM: read-only block node `node` on /dev/fdset/`set`. */
+json_t *device_cdrom_blockdev(const char *node, int set, bool block_device);
+
+/*
+ * The netdev of a NIC. `names` are what stands for its tap descriptors: numbers on the command line
+ * ("12"), names given to getfd over QMP; vhost_names (as many, or NULL) likewise. vhost only when the
+ * vhost descriptors are there, always with vhostforce: without, QEMU 7.2 aborts, and the guest with it.
+ */
+json_t *device_netdev(const struct nic *nic, const char *const *names, const char *const *vhost_names,
+                      size_t queues);
+
+/* The frontend; mq and vectors = 2 × queues + 2 when queues > 1; romfile "" when `no_rom` (chroot). */
+json_t *device_nic(const struct nic *nic, const struct instance *instance, size_t queues,
+                   int bootindex, bool no_rom);
+
+#endif

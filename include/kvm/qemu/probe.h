@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What must be known of a QEMU binary before it runs an instance, asked through QMP of a throw-away
+ * `-machine none` process and kept per binary (device, inode, size, mtime) in cache/ of the run
+ * directory, since asking costs about 50 ms.
+ */
+#ifndef KVM_QEMU_PROBE_H
+#define KVM_QEMU_PROBE_H
+
+#include <stdbool.h>
+#include <jansson.h>
+#include "kvm/base/error.h"
+#include "kvm/state/rundir.h"
+
+struct probe {
+    int major, minor, micro;
+    json_t *machines;      /* object: alias or name → canonical name */
+    bool has_sandbox;      /* -sandbox is built in */
+    bool run_with_chroot;  /* -run-with chroot= instead of -chroot */
+    bool run_with_user;    /* -run-with user= instead of -runas */
+    bool null_event_log;   /* false once a start saw that the null chardev form logs no events */
+};
+
+/* `use_cache` false: neither read nor write (dry run). */
+int probe_binary(const struct rundir *rundir, const char *binary, bool use_cache,
+                 struct probe *probe, struct error *error);
+void probe_release(struct probe *probe);
+
+/* Note in the cache that this binary needs the socket form of the event log. */
+void probe_note_event_log(const struct rundir *rundir, const char *binary, bool null_works);
+
+/* Resolve an alias ("pc", "q35", "" = the default machine) to the pinned name; NULL when unknown.
+ * Borrowed from the probe. */
+const char *probe_machine(const struct probe *probe, const char *name);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The QEMU Machine Protocol: one call = command + arguments + descriptors in, result or description
+ * out. The peer may be odd or hostile (safety.md, "Talking to a monitor"): frames are complete JSON
+ * values, not lines; every command has an id, replies with another id are dropped; at most 16 MiB a
+ * message and 64 MiB buffered; flat memory under a flood of events (the newest 4,096 are kept, and all
+ * DEVICE_DELETED of the last 256); one absolute deadline.
+ *
+ *     qmp_connect → qmp_call… / qmp_wait_event… → qmp_close
+ *
+ * Source: QEMU docs/interop/qmp-spec; behaviour of two clients on one socket: the second gets no
+ * greeting until the first has left (measured on 7.2), hence the deadline on the greeting.
+ */
+#ifndef KVM_QEMU_QMP_H
+#define KVM_QEMU_QMP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <jansson.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+
+struct qmp; /* a connection */
+
+enum qmp_outcome {
+    QMP_DONE = 0,     /* the reply was a result */
+    QMP_REFUSED = -1, /* the reply was an error: the command had no effect */
+    QMP_UNKNOWN = -2, /* connection lost or time up after the command was written: ask again */
+};
+
+/* Connect to the unix socket, wait for the greeting, negotiate (with oob when the server offers it and
+ * `oob` is set). On failure NULL: STATUS_FAILED, or STATUS_TIMEOUT when no greeting came in time (text:
+ * "another client holds the monitor"). */
+struct qmp *qmp_connect(const char *path, bool oob, deadline_t deadline, struct error *error);
+void qmp_close(struct qmp *qmp);
+void qmp_release(struct qmp **qmp);
+#define AUTO_QMP __attribute__((cleanup(qmp_release)))
+
+pid_t qmp_peer(const struct qmp *qmp); /* SO_PEERCRED of the server */
+const json_t *qmp_version(const struct qmp *qmp); /* greeting's "qemu" {major, minor, micro}; borrowed */
+
+/*
+ * Execute. `arguments` is stolen (NULL: none). `descriptors` (count, may be 0) go with the first byte;
+ * they are borrowed: the caller closes its copies. *result is a new reference on QMP_DONE (NULL when
+ * not wanted). The text of a refusal is QEMU's description, escaped and cut: "device_add: PCI: slot 5 …".
+ */
+enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *arguments,
+                              const int *descriptors, size_t count, deadline_t deadline,
+                              json_t **result, struct error *error);
+enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *arguments,
+                          deadline_t deadline, json_t **result, struct error *error);
+
+/* The class of the last refusal ("GenericError", "DeviceNotFound", …); "" when there was none. */
+const char *qmp_error_class(const struct qmp *qmp);
+
+/* The oldest kept event with that name, removed from the store (new reference); else waits for one.
+ * `matches` may be NULL. NULL at the deadline (*lost false) or when the connection ended (*lost true;
+ * may be NULL). Events that do not match stay in the store. */
+json_t *qmp_wait_event(struct qmp *qmp, const char *name,
+                       bool (*matches)(const json_t *event, const void *context),
+                       const void *context, deadline_t deadline, bool *lost);
+
+/* For poll(2) together with other descriptors; then qmp_read takes in what is there without waiting.
+ * False: the connection has ended. */
+int qmp_descriptor(const struct qmp *qmp);
+bool qmp_read(struct qmp *qmp);
+json_t *qmp_take_event(struct qmp *qmp, const char *name); /* no waiting; NULL: none */
+
+#endif

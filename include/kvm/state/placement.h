@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where each device of an instance sits: device id, driver, bus and address, written into the
+ * `hvinfo` of disks and NICs, and the slots that the suite's own devices take. Pure.
+ *
+ * Order on a fresh instance (design: a guest's slots never move by themselves): sound card that needs
+ * a slot, SCSI controller, balloon, agent or SPICE serial controller, then kvm_pci_reservations if
+ * given, then disks, then NICs. What has an hvinfo keeps it.
+ */
+#ifndef KVM_STATE_PLACEMENT_H
+#define KVM_STATE_PLACEMENT_H
+
+#include <jansson.h>
+#include "kvm/base/error.h"
+#include "kvm/state/instance.h"
+#include "kvm/state/slots.h"
+
+struct placement {
+    struct slots slots;
+    int scsi_slot;    /* SLOT_NONE: no controller */
+    int balloon_slot;
+    int serial_slot;  /* virtio-serial controller for guest agent or SPICE */
+    int last_port;    /* q35: root ports rp3 … rp`last_port`; pc: 31 */
+};
+
+/* Assign what is missing, reserve what is there. Fails with STATUS_USAGE when the slots do not
+ * suffice, two devices want one slot, or a driver is unknown. */
+int placement_assign(struct instance *instance, struct placement *placement, struct error *error);
+
+/* The slot of a device by its hvinfo ("addr" "0xc" on pci.0, or bus "rp5"), SLOT_NONE when it has
+ * none (SCSI, IDE). */
+int placement_slot(const json_t *hvinfo);
+
+/* hvinfo for a PCI device: {"driver", "id", "bus", "addr"}; new object. */
+json_t *placement_hvinfo(const struct instance *instance, const char *driver, const char *id,
+                         int slot);
+
+/* "disk-7c079136-2573-4112" from the uuid; buffer of 32. */
+void placement_id(const char *kind, const char *uuid, char *buffer);
+
+/* The frontend: virtio-blk-pci, scsi-hd, ide-hd …; virtio-net-pci, e1000 … NULL when the hvparams
+ * name none. A disk's params.bus goes before disk_type. */
+const char *placement_disk_driver(const struct disk *disk, const struct instance *instance);
+const char *placement_nic_driver(const struct instance *instance);
+
+#endif
