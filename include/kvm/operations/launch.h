@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A runtime becomes a running QEMU: the first start, and the start after a reboot.
+ *
+ * Order (safety.md, Start): runtime "starting" → taps, tap files, ifup → QEMU with -S → identity, passwords,
+ * affinity, balloon → runtime "running" → cont last. A crash before cont leaves a paused QEMU that has executed
+ * nothing, so ending it is safe. Any failure undoes what was done, in reverse.
+ */
+#ifndef KVM_OPERATIONS_LAUNCH_H
+#define KVM_OPERATIONS_LAUNCH_H
+
+#include <stdbool.h>
+#include <jansson.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+#include "kvm/state/instance.h"
+#include "kvm/state/node.h"
+#include "kvm/state/rundir.h"
+#include "kvm/state/runtime.h"
+
+struct launch_options {
+    bool paused;          /* leave the guest's CPUs stopped */
+    deadline_t deadline;  /* of the whole start */
+    void (*observe)(const char *what); /* NULL; each step, for -v */
+};
+
+/*
+ * Decide: resolve the machine type and kvm_flag, check everything that needs the node (binary, images, bridges,
+ * users, addresses: all problems at once, STATUS_USAGE), assign slots. Changes only *instance, touches nothing
+ * else; with `use_cache` false the probe's cache is not written either. `source` names the instance in problems.
+ */
+struct launch; /* the plan */
+int launch_plan(const struct rundir *rundir, const struct node *node, struct instance *instance,
+                const char *source, bool use_cache, struct launch **launch,
+                struct messages *warnings, struct error *error);
+void launch_release(struct launch **launch);
+#define AUTO_LAUNCH __attribute__((cleanup(launch_release)))
+
+/* What launch_run would do, as JSON for --dry-run: {"command": [...], "slots": {...}, "hooks": [...],
+ * "files": [...]}. New object. */
+json_t *launch_describe(const struct launch *launch);
+
+/* Do it. The instance lock is held by the caller; `runtime` holds the instance (runtime_begin, or loaded for a
+ * reboot) and gets kvm_cmd, pid and state. Warnings: what works but not as asked (event log, memory). */
+int launch_run(struct launch *launch, struct runtime *runtime, const struct launch_options *options,
+               struct messages *warnings, struct error *error);
+
+#endif
