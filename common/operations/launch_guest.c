@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What is set between QEMU's first answer and the guest's first instruction. */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "launch_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/state/hvparams.h"
+
+int launch_set_passwords(struct launch *launch, struct error *error)
+{
+    if (launch->vnc_password == NULL)
+        return 0;
+    json_t *arguments = memory_json(
+        json_pack("{s:s, s:s}", "protocol", "vnc", "password", launch->vnc_password));
+    return qmp_call(launch->qmp, "set_password", arguments, launch->options->deadline, NULL,
+                    error) == QMP_DONE
+               ? 0
+               : error_prefix(error, "VNC password");
+}
+
+/* NULL (all CPUs) gives false: nothing is to be set. */
+static bool cpu_set_of(const json_t *part, cpu_set_t *set)
+{
+    size_t i;
+    json_t *cpu;
+
+    CPU_ZERO(set);
+    json_array_foreach (part, i, cpu)
+        CPU_SET((size_t)json_integer_value(cpu), set);
+    return json_is_array(part);
+}
+
+static int pin_thread(const struct launch *launch, pid_t thread, const cpu_set_t *set,
+                      struct error *error)
+{
+    char path[64];
+    struct stat status;
+
+    /* QEMU names its vCPU threads; only a thread of this very process is touched. */
+    snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)launch->pid, (int)thread);
+    if (stat(path, &status) < 0)
+        return error_set(error, STATUS_FAILED, "cpu_mask: thread %d is not one of QEMU's (pid %d)",
+                         (int)thread, (int)launch->pid);
+    if (sched_setaffinity(thread, sizeof(*set), set) < 0)
+        return error_errno(error, STATUS_FAILED, "cpu_mask: thread %d", (int)thread);
+    return 0;
+}
+
+static int pin_process(const struct launch *launch, const cpu_set_t *set, struct error *error)
+{
+    char path[64];
+    int result = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)launch->pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL)
+        return error_errno(error, STATUS_FAILED, "cpu_mask: %s", path);
+    for (struct dirent *entry; result == 0 && (entry = readdir(tasks)) != NULL;) {
+        int64_t thread;
+        if (text_number(entry->d_name, 1, INT32_MAX, &thread))
+            result = pin_thread(launch, (pid_t)thread, set, error);
+    }
+    closedir(tasks);
+    return result;
+}
+
+static int pin_vcpus(const struct launch *launch, const json_t *parts, struct error *error)
+{
+    AUTO_JSON json_t *vcpus = NULL;
+    size_t i;
+    json_t *vcpu;
+    cpu_set_t set;
+
+    if (qmp_call(launch->qmp, "query-cpus-fast", NULL, launch->options->deadline, &vcpus, error) !=
+        QMP_DONE)
+        return error_prefix(error, "cpu_mask");
+    json_array_foreach (vcpus, i, vcpu) {
+        int64_t index = json_number(vcpu, "cpu-index", -1);
+        const json_t *part = index < 0 ? NULL : json_array_get(parts, (size_t)index);
+        if (part != NULL && cpu_set_of(part, &set) &&
+            pin_thread(launch, (pid_t)json_number(vcpu, "thread-id", 0), &set, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int launch_set_affinity(struct launch *launch, struct error *error)
+{
+    const char *mask = hvparams_text(launch->instance->hvparams, "cpu_mask");
+    AUTO_JSON json_t *parts = hvparams_cpu_mask(mask, error);
+    cpu_set_t set;
+
+    if (parts == NULL)
+        return -1;
+    if (json_array_size(parts) > 1)
+        return pin_vcpus(launch, parts, error);
+    return cpu_set_of(json_array_get(parts, 0), &set) ? pin_process(launch, &set, error) : 0;
+}
+
+/* Memory that the node can give without swapping, in MiB; -1 when it can't be told. */
+static int64_t available_mib(void)
+{
+    char line[256];
+    long long kib = -1;
+    FILE *file = fopen("/proc/meminfo", "re");
+
+    while (file != NULL && kib < 0 && fgets(line, sizeof(line), file) != NULL)
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+            kib = -1;
+    if (file != NULL)
+        fclose(file);
+    return kib < 0 ? -1 : kib / 1024;
+}
+
+/* The guest starts with as much of maxmem as the node has, but not less than minmem. */
+int launch_set_balloon(struct launch *launch, struct error *error)
+{
+    const struct instance *instance = launch->instance;
+    int64_t available = available_mib();
+    int64_t start = instance->maxmem_mib;
+
+    if (available >= 0 && available < start)
+        start = available > instance->minmem_mib ? available : instance->minmem_mib;
+    if (start >= instance->maxmem_mib)
+        return 0;
+    messages_add(launch->warnings,
+                 "the node has %lld MiB available: the guest starts with %lld of %lld MiB",
+                 (long long)available, (long long)start, (long long)instance->maxmem_mib);
+    json_t *arguments = memory_json(json_pack("{s:I}", "value", (json_int_t)(start * 1024 * 1024)));
+    return qmp_call(launch->qmp, "balloon", arguments, launch->options->deadline, NULL, error) ==
+                   QMP_DONE
+               ? 0
+               : error_prefix(error, "balloon");
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The plan of a start: what launch_plan.c decides and launch.c carries out. */
+#ifndef KVM_OPERATIONS_LAUNCH_PRIVATE_H
+#define KVM_OPERATIONS_LAUNCH_PRIVATE_H
+
+#include <sys/types.h>
+#include "kvm/host/tap.h"
+#include "kvm/operations/launch.h"
+#include "kvm/qemu/cmdline.h"
+#include "kvm/qemu/probe.h"
+#include "kvm/qemu/qmp.h"
+#include "kvm/state/placement.h"
+
+enum launch_user { LAUNCH_ROOT, LAUNCH_USER, LAUNCH_POOL };
+
+/* Unix sockets in ctrl/ that QEMU gets bound, in the order of their descriptors. */
+enum launch_socket { SOCKET_QMP, SOCKET_QUERY, SOCKET_MONITOR, SOCKET_SERIAL, SOCKET_AGENT,
+                     SOCKET_EVENTS, SOCKET_COUNT };
+
+struct launch {
+    const struct rundir *rundir;
+    const struct node *node;
+    struct instance *instance;
+    struct placement placement;
+    struct probe probe;
+    bool kvm;
+    size_t queues;
+    bool want_vhost;
+    bool events_by_socket;
+
+    enum launch_user user;
+    uid_t uid;
+    gid_t gid;
+    uint32_t *pool;
+    size_t pool_count;
+    char *chroot;
+    char *run_as; /* "UID:GID" when QEMU itself changes user (chroot) */
+    char *vnc_address;
+    char *vnc_password; /* wiped when released */
+
+    /* Real descriptors; -1 while not open. */
+    int pid_file, events, cdrom, floppy;
+    int sockets[SOCKET_COUNT];
+    int *disks;
+    bool *disk_is_block;
+    bool cdrom_is_block;
+    struct tap *taps;
+    int (*vhost)[CMDLINE_QUEUES_MAX];
+
+    /* The numbers they have in the child, and the table that makes it so: table[i] becomes 3 + i. */
+    struct cmdline_plan plan;
+    int *disk_number;
+    int (*tap_number)[CMDLINE_QUEUES_MAX];
+    int (*vhost_number)[CMDLINE_QUEUES_MAX];
+    bool *vhost_used;
+    int *table;
+    size_t table_count;
+    int listen[SOCKET_COUNT];
+    size_t listen_count;
+
+    /* While it runs. */
+    struct runtime *runtime;
+    const struct launch_options *options;
+    struct messages *warnings;
+    enum runtime_state state_before;
+    bool fresh;        /* there was no runtime file before */
+    size_t nics_up;    /* NICs of which the tap file was written */
+    pid_t pid;
+    int pidfd;
+    struct qmp *qmp;
+    off_t log_start;   /* what QEMU says of this start comes after it */
+    bool unknown;      /* the guest may be running: nothing may be undone any more */
+};
+
+bool launch_uses_socket(const struct launch *launch, enum launch_socket which);
+enum rundir_file launch_socket_file(enum launch_socket which);
+
+/* Fill plan, table and listen from the real descriptors (or -1 for a dry run). */
+void launch_number_descriptors(struct launch *launch);
+
+/* launch_guest.c: what is set while the guest is still stopped. */
+int launch_set_passwords(struct launch *launch, struct error *error);
+int launch_set_affinity(struct launch *launch, struct error *error);
+int launch_set_balloon(struct launch *launch, struct error *error);
+
+/* launch_pool.c: take a free uid of the pool for this instance, under the pool's own lock; give it back. */
+int launch_take_uid(struct launch *launch, struct error *error);
+int launch_return_uid(struct launch *launch, struct error *error);
+
+/* launch_check.c: everything that needs the node, all problems at once. */
+void launch_check_files(struct launch *launch, const char *source, struct messages *problems);
+void launch_check_user(struct launch *launch, const char *source, struct messages *problems);
+void launch_check_vnc(struct launch *launch, const char *source, struct messages *problems);
+void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems);
+
+#endif
