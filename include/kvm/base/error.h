@@ -34,7 +34,7 @@ struct error {
     char text[ERROR_TEXT_MAX]; /* cut, never overrun */
 };
 
-#define ERROR_FORMAT(format, arguments) __attribute__((format(printf, format, arguments)))
+#define ERROR_FORMAT(text, first) __attribute__((format(printf, text, first)))
 
 /* Set status and text; returns -1. `error` may be NULL (the caller does not want the reason). */
 int error_set(struct error *error, enum status status, const char *format, ...) ERROR_FORMAT(3, 4);
