@@ -303,6 +303,10 @@ static int end_qemu(void *plan, struct error *error)
         process_end_child(launch->pid, launch->pidfd);
     launch->pid = 0;
     rundir_name(RUNDIR_PID, instance_name(launch), name);
+    /* Somebody else may have taken the pid file meanwhile (another tool's start): then it is theirs. */
+    if (launch->pid_file >= 0 && process_lock_holder(launch->pid_file) != 0)
+        return error_set(error, STATUS_INCOMPLETE, "%s is locked by pid %d", name,
+                         (int)process_lock_holder(launch->pid_file));
     if (file_remove(launch->rundir->fd, name, NULL, error) < 0)
         return -1;
     if (launch->chroot == NULL)

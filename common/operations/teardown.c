@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kvm/operations/teardown.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/host/network.h"
+#include "kvm/host/tap.h"
+
+struct teardown {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    const struct runtime *runtime; /* NULL: unknown */
+    const struct teardown_options *options;
+    struct messages *warnings;
+    struct messages failures;
+};
+
+/* Single files of an instance. What a reboot keeps comes last; the runtime file is the very last. */
+static const struct {
+    enum rundir_file file;
+    bool kept_for_reboot;
+    const char *what;
+} files[] = {
+    {RUNDIR_MONITOR, false, "monitor socket"},
+    {RUNDIR_QMP, false, "monitor socket"},
+    {RUNDIR_QUERY, false, "monitor socket"},
+    {RUNDIR_KVMD, false, "socket of the shutdown watcher"},
+    {RUNDIR_SHUTDOWN, false, "mark that the user shut it down"},
+    {RUNDIR_SERIAL, false, "serial console socket"},
+    {RUNDIR_AGENT, false, "guest agent socket"},
+    {RUNDIR_VNC, false, "VNC socket"},
+    {RUNDIR_SPICE, false, "SPICE socket"},
+    {RUNDIR_KEYMAP, false, "keymap"},
+    {RUNDIR_PID, false, "pid file"},
+    {RUNDIR_UID, true, "uid taken from the pool"},
+    {RUNDIR_EVENTS, true, "event log"},
+    {RUNDIR_LOG, true, "messages of QEMU"},
+    {RUNDIR_RUNTIME, true, "runtime file"},
+};
+
+static void note_failure(struct teardown *teardown, const struct error *error)
+{
+    messages_add(&teardown->failures, "%s", error->text);
+}
+
+/* The temporary file that file_replace may have left beside "conf/NAME.runtime". */
+static void temporary_name(const char *name, char *buffer, size_t size)
+{
+    const char *slash = strrchr(name, '/');
+    snprintf(buffer, size, "%.*s/.%s.tmp", (int)(slash - name), name, slash + 1);
+}
+
+static void remove_one(struct teardown *teardown, const char *name)
+{
+    struct error error = {0};
+    char temporary[RUNDIR_PATH_MAX + 8];
+
+    temporary_name(name, temporary, sizeof(temporary));
+    if (file_remove(teardown->rundir->fd, name, NULL, &error) < 0 ||
+        file_remove(teardown->rundir->fd, temporary, NULL, &error) < 0)
+        note_failure(teardown, &error);
+}
+
+/* ---- network ---- */
+
+/* Tap files by uuid, or, as older Ganeti wrote them, by index only. */
+static bool find_tap(const struct teardown *teardown, size_t index, const char *uuid, char *tap)
+{
+    char ident[24];
+
+    if (network_read_tap(teardown->rundir, teardown->name, uuid, tap))
+        return true;
+    snprintf(ident, sizeof(ident), "%zu", index);
+    return network_read_tap(teardown->rundir, teardown->name, ident, tap);
+}
+
+static void take_down_nics(struct teardown *teardown)
+{
+    const struct instance *instance = &teardown->runtime->instance;
+    char tap[TAP_NAME_SIZE];
+
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        const struct nic *nic = &instance->nics[i];
+        struct error error = {0};
+        if (!find_tap(teardown, i, nic->uuid, tap))
+            continue;
+        if (network_ifdown(teardown->name, nic, i, tap, teardown->options->only_local,
+                           teardown->node->path, teardown->options->deadline, &error) < 0 ||
+            network_remove_tap(teardown->rundir, teardown->name, i, nic->uuid, &error) < 0)
+            note_failure(teardown, &error);
+    }
+}
+
+/* Calls `each` for every entry of nic/NAME that is a tap file. */
+static void each_tap_file(const struct rundir *rundir, const char *name,
+                          void (*each)(void *context, const char *ident, const char *tap),
+                          void *context)
+{
+    char directory[RUNDIR_PATH_MAX], tap[TAP_NAME_SIZE];
+
+    rundir_name(RUNDIR_NIC, name, directory);
+    int descriptor =
+        openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        if (entry->d_name[0] == '.')
+            continue;
+        bool known = network_read_tap(rundir, name, entry->d_name, tap);
+        each(context, entry->d_name, known ? tap : NULL);
+    }
+    if (entries != NULL)
+        closedir(entries);
+}
+
+static void warn_of_tap(void *context, const char *ident, const char *tap)
+{
+    struct teardown *teardown = context;
+
+    if (text_is_uuid(ident))
+        messages_add(teardown->warnings,
+                     "NIC %s (tap %s): ifdown was not run since no runtime file tells its "
+                     "configuration",
+                     ident, tap != NULL ? tap : "unknown");
+}
+
+/* What is left in nic/NAME belongs to no NIC of the runtime, or is a temporary file. */
+static void remove_nic_directory(struct teardown *teardown)
+{
+    char directory[RUNDIR_PATH_MAX];
+    struct error error = {0};
+
+    rundir_name(RUNDIR_NIC, teardown->name, directory);
+    int descriptor =
+        openat(teardown->rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0 && errno == ENOENT)
+        return;
+    if (descriptor < 0) {
+        remove_one(teardown, directory); /* a planted link or file: itself, not what it leads to */
+        return;
+    }
+    DIR *entries = fdopendir(descriptor);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            unlinkat(dirfd(entries), entry->d_name, 0);
+    if (entries != NULL)
+        closedir(entries);
+    if (unlinkat(teardown->rundir->fd, directory, AT_REMOVEDIR) < 0 && errno != ENOENT) {
+        error_errno(&error, STATUS_INCOMPLETE, "%s/%s", teardown->rundir->path, directory);
+        note_failure(teardown, &error);
+    }
+}
+
+/* ---- chroot ---- */
+
+/* An empty one goes; anything in it is foreign and moves to quarantine, never deleted, never looked into. */
+static void remove_chroot(struct teardown *teardown)
+{
+    char name[RUNDIR_PATH_MAX], target[RUNDIR_PATH_MAX + 64], stamp[32];
+    struct error error = {0};
+    unsigned int random = 0;
+    time_t now = time(NULL);
+    struct tm local;
+
+    rundir_name(RUNDIR_CHROOT, teardown->name, name);
+    if (unlinkat(teardown->rundir->fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return;
+    if (errno == ENOTDIR) {
+        remove_one(teardown, name);
+        return;
+    }
+    localtime_r(&now, &local);
+    strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &local);
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        random = (unsigned int)getpid();
+    snprintf(target, sizeof(target), "chroot-quarantine/%s-%s-%04x", teardown->name, stamp,
+             random & 0xffff);
+    if (file_make_directory(teardown->rundir->fd, "chroot-quarantine", 0700, &error) < 0) {
+        note_failure(teardown, &error);
+        return;
+    }
+    if (renameat(teardown->rundir->fd, name, teardown->rundir->fd, target) < 0) {
+        error_errno(&error, STATUS_INCOMPLETE, "%s/%s: can't be moved to quarantine",
+                    teardown->rundir->path, name);
+        note_failure(teardown, &error);
+        return;
+    }
+    messages_add(teardown->warnings, "the chroot was not empty: moved to %s/%s",
+                 teardown->rundir->path, target);
+}
+
+/* ---- the whole ---- */
+
+static bool pid_file_is_locked(const struct rundir *rundir, const char *name)
+{
+    char path[RUNDIR_PATH_MAX];
+
+    rundir_name(RUNDIR_PID, name, path);
+    AUTO_CLOSE int descriptor = openat(rundir->fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return descriptor >= 0 && process_lock_holder(descriptor) > 0;
+}
+
+int teardown_run(const struct rundir *rundir, const struct node *node, const char *name,
+                 const struct runtime *runtime, const struct teardown_options *options,
+                 struct messages *warnings, struct error *error)
+{
+    struct teardown teardown = {rundir, node, name, runtime, options, warnings, {0}};
+
+    if (pid_file_is_locked(rundir, name))
+        return error_set(error, STATUS_STATE, "QEMU still runs; 'kvm-stop %s' stops it", name);
+    if (runtime != NULL)
+        take_down_nics(&teardown);
+    else
+        each_tap_file(rundir, name, warn_of_tap, &teardown);
+    /* A NIC of which ifdown failed keeps its mark, and the instance its runtime: the next clean-up needs both. */
+    if (teardown.failures.count == 0)
+        remove_nic_directory(&teardown);
+    remove_chroot(&teardown);
+    for (size_t i = 0; i < COUNT(files); i++) {
+        char path[RUNDIR_PATH_MAX];
+        if ((options->keep_runtime && files[i].kept_for_reboot) ||
+            (files[i].file == RUNDIR_RUNTIME && teardown.failures.count > 0))
+            continue;
+        rundir_name(files[i].file, name, path);
+        remove_one(&teardown, path);
+    }
+    if (teardown.failures.count == 0)
+        return 0;
+    messages_error(&teardown.failures, STATUS_INCOMPLETE, error);
+    messages_release(&teardown.failures);
+    return error_append(error, "; 'kvm-cleanup %s' tries again", name);
+}
+
+/* ---- explain ---- */
+
+static void found(json_t *list, const char *finding, const char *action)
+{
+    json_array_append_new(
+        list, memory_json(json_pack("{s:s, s:s}", "finding", finding, "action", action)));
+}
+
+struct explain {
+    json_t *list;
+    const struct teardown *teardown;
+};
+
+static void explain_tap(void *context, const char *ident, const char *tap)
+{
+    const struct explain *explain = context;
+    const struct runtime *runtime = explain->teardown->runtime;
+
+    if (!text_is_uuid(ident))
+        return;
+    AUTO_FREE char *finding = memory_format(
+        "nic/%s/%s: NIC still configured, tap %s (%s)", explain->teardown->name, ident,
+        tap != NULL ? tap : "unknown", tap != NULL && tap_exists(tap) ? "there" : "gone");
+    found(explain->list, finding,
+          runtime != NULL ? "run ifdown, remove the tap files"
+                          : "remove the tap files (no runtime file tells how to run ifdown)");
+}
+
+static void explain_chroot(json_t *list, const struct rundir *rundir, const char *name)
+{
+    char path[RUNDIR_PATH_MAX];
+    struct stat status;
+
+    rundir_name(RUNDIR_CHROOT, name, path);
+    if (fstatat(rundir->fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    AUTO_FREE char *finding = memory_format("%s: chroot", path);
+    int descriptor =
+        openat(rundir->fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    int count = 0;
+    while (entries != NULL && readdir(entries) != NULL)
+        count++;
+    if (entries != NULL)
+        closedir(entries);
+    found(list, finding, count > 2 ? "move its content to chroot-quarantine" : "remove");
+}
+
+json_t *teardown_explain(const struct rundir *rundir, const struct node *node, const char *name,
+                         const struct runtime *runtime)
+{
+    struct teardown teardown = {rundir, node, name, runtime, NULL, NULL, {0}};
+    json_t *list = memory_json(json_array());
+    struct explain explain = {list, &teardown};
+
+    each_tap_file(rundir, name, explain_tap, &explain);
+    explain_chroot(list, rundir, name);
+    for (size_t i = 0; i < COUNT(files); i++) {
+        char path[RUNDIR_PATH_MAX], temporary[RUNDIR_PATH_MAX + 8];
+        rundir_name(files[i].file, name, path);
+        temporary_name(path, temporary, sizeof(temporary));
+        if (file_exists(rundir->fd, path)) {
+            AUTO_FREE char *finding = memory_format("%s: %s", path, files[i].what);
+            found(list, finding, "remove");
+        }
+        if (file_exists(rundir->fd, temporary)) {
+            AUTO_FREE char *finding = memory_format("%s: left by an interrupted write", temporary);
+            found(list, finding, "remove");
+        }
+    }
+    return list;
+}
