@@ -46,13 +46,19 @@ const struct hvparam *hvparams_find(const char *name); /* NULL: unknown */
  * default. Adds to `problems`. */
 void hvparams_check(const json_t *given, const char *where, struct messages *problems);
 
+/* The same for the hvparams of a runtime file: unknown names are kept as they are, and so is what this
+ * suite does not support (another tool may have started the guest); types, ranges, choices and strings
+ * are checked all the same. */
+void hvparams_check_loaded(const json_t *given, const char *where, struct messages *problems);
+
 /* Checks that need the whole, filled set (dependencies): vnc password needs a bind address,
  * disk_aio native needs disk_cache none, boot_order cdrom needs an image, … Pure: no file is looked
  * at (launch does that). */
 void hvparams_check_whole(const json_t *filled, const char *where, struct messages *problems);
 
 /* New object: built-in defaults, then `defaults` (may be NULL), then `given` (may be NULL); nulls
- * mean "not given". Unknown keys of `given` are kept, those of `defaults` as well. */
+ * mean "not given". Unknown keys of `given` are kept, those of `defaults` as well. disk_discard
+ * "default" becomes "ignore", which is what it means and what Ganeti from 3.1 on wants to read. */
 json_t *hvparams_fill(const json_t *defaults, const json_t *given);
 
 /* Getters on a filled set; programming error when the name is not in the table. */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/state/hvparams.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <string.h>
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/state/check.h"
+
+/* Values of a supported parameter's closed set that can't be had yet. */
+static const struct {
+    const char *name, *value;
+} not_yet[] = {
+    {"disk_type", "scsi-block"}, {"disk_type", "scsi-cd"}, {"disk_type", "scsi-generic"},
+    {"disk_type", "mtd"},        {"disk_type", "pflash"},  {"disk_type", "sd"},
+    {"nic_type", "ne2k_isa"},
+};
+
+/* Defaults that a release of Ganeti had for a parameter that is not supported here: an instance taken
+ * from its configuration carries them, and they ask for nothing. */
+static const struct {
+    const char *name, *value;
+} historic[] = {
+    {"spice_tls_ciphers", "HIGH:-DES:-3DES:-EXPORT:-DH"},
+    {"spice_tls_ciphers", "HIGH:-DES:-3DES:-EXPORT:-ADH"},
+    {"spice_tls_ciphers", ""},
+};
+
+static bool is_machine(const char *text)
+{
+    return check_is_word(text, "._-+", 64);
+}
+
+/* Features come after commas: "host,+vmx,model-id=x". */
+static bool is_cpu(const char *text)
+{
+    return check_is_word(text, "._-+,=:", 1024);
+}
+
+static bool is_user(const char *text)
+{
+    return check_is_word(text, "._-", 32);
+}
+
+static bool is_capabilities(const char *text)
+{
+    return check_is_word(text, "-_:", 1024);
+}
+
+static bool is_single_word(const char *text)
+{
+    return strpbrk(text, " \t") == NULL;
+}
+
+static bool is_address(const char *text)
+{
+    struct in6_addr address;
+
+    if (inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1)
+        return true;
+    return text[0] == '/' ? check_is_path(text) : check_is_word(text, "._-@", 15);
+}
+
+static bool is_mask(const char *text)
+{
+    AUTO_JSON json_t *mask = hvparams_cpu_mask(text, NULL);
+
+    return mask != NULL;
+}
+
+static bool is_words(const char *text)
+{
+    char **words;
+    size_t count;
+
+    if (text_words(text, &words, &count, NULL) != 0)
+        return false;
+    text_words_release(words);
+    return true;
+}
+
+static const struct {
+    const char *name;
+    bool (*good)(const char *text);
+    const char *expected;
+} forms[] = {
+    {"machine_version", is_machine, "must be letters, digits and . _ - +"},
+    {"cpu_type", is_cpu, "must be letters, digits and . _ - + , = :"},
+    {"security_domain", is_user, "must be a user name"},
+    {"migration_caps", is_capabilities, "must be capability names separated by colons"},
+    {"root_path", is_single_word, "must be one word"},
+    {"vnc_bind_address", is_address,
+     "must be an IPv4 or IPv6 address, an interface name or an absolute directory"},
+    {"cpu_mask", is_mask,
+     "must be \"all\" or CPU numbers and ranges like 0-2,5, or one such part for each vCPU like "
+     "0:2-3:all"},
+    {"kvm_extra", is_words, "has a quote or a backslash that is not closed"},
+};
+
+static void check_form(const struct check *check, const struct hvparam *param, const char *text,
+                       const json_t *value)
+{
+    for (size_t i = 0; i < COUNT(forms); i++) {
+        if (strcmp(forms[i].name, param->name) == 0 && text[0] != '\0' && !forms[i].good(text))
+            check_fail(check, param->name, value, "%s", forms[i].expected);
+    }
+    if (text[0] == '\0' &&
+        (strcmp(param->name, "kvm_path") == 0 || strcmp(param->name, "cpu_mask") == 0))
+        check_fail(check, param->name, value, "must not be empty");
+}
+
+/* Ganeti 3.0 takes a URL for a CD-ROM: fine in a guest that it started. */
+static bool is_foreign_image(const char *text, bool loaded)
+{
+    return loaded && (strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0);
+}
+
+static bool check_value(const struct check *check, const struct hvparam *param,
+                        const json_t *object, bool loaded)
+{
+    const json_t *value = json_member(object, param->name);
+    int64_t number;
+
+    if (param->type == HVPARAM_NUMBER)
+        return check_number(check, object, param->name, param->low, param->high, &number);
+    if (param->type == HVPARAM_TRUTH) {
+        if (!json_is_boolean(value))
+            check_fail(check, param->name, value, "must be true or false");
+        return json_is_boolean(value);
+    }
+    const char *text = check_text(check, object, param->name);
+
+    if (text == NULL || (text[0] == '\0' && param->may_be_empty))
+        return text != NULL;
+    if (param->choices != NULL)
+        return check_choice(check, object, param->name, param->choices) != NULL;
+    if (param->is_path && text[0] != '\0' && !is_foreign_image(text, loaded) &&
+        check_path(check, object, param->name) == NULL)
+        return false;
+    check_form(check, param, text, value);
+    return true;
+}
+
+static bool is_default(const struct hvparam *param, const json_t *value)
+{
+    if (param->type == HVPARAM_NUMBER)
+        return json_integer_value(value) == param->number;
+    if (param->type == HVPARAM_TRUTH)
+        return json_is_true(value) == (param->number != 0);
+    const char *text = json_string_value(value);
+
+    for (size_t i = 0; i < COUNT(historic); i++) {
+        if (strcmp(historic[i].name, param->name) == 0 && strcmp(historic[i].value, text) == 0)
+            return true;
+    }
+    return strcmp(text, param->text) == 0;
+}
+
+static bool is_supported(const struct hvparam *param, const json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    if (!param->supported)
+        return is_default(param, value);
+    for (size_t i = 0; text != NULL && i < COUNT(not_yet); i++) {
+        if (strcmp(not_yet[i].name, param->name) == 0 && strcmp(not_yet[i].value, text) == 0)
+            return false;
+    }
+    return true;
+}
+
+static const char *nearest_name(const char *name)
+{
+    const char **names = memory_zeroed(hvparams_count + 1, sizeof(*names));
+
+    for (size_t i = 0; i < hvparams_count; i++)
+        names[i] = hvparams_table[i].name;
+    const char *nearest = text_nearest(name, names);
+
+    free(names);
+    return nearest;
+}
+
+static void unknown_name(const struct check *check, const char *name)
+{
+    AUTO_FREE char *shown = text_escape(name, strlen(name));
+    const char *nearest = nearest_name(name);
+
+    if (nearest != NULL)
+        messages_add(check->problems, "%s%s: unknown parameter, did you mean \"%s\"?",
+                     check->prefix, shown, nearest);
+    else
+        messages_add(check->problems, "%s%s: unknown parameter", check->prefix, shown);
+}
+
+static void check_all(const json_t *given, const char *where, bool loaded,
+                      struct messages *problems)
+{
+    AUTO_FREE char *prefix = memory_format("%s.", where);
+    struct check check = {prefix, problems};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)given, key, value)
+    {
+        const struct hvparam *param = hvparams_find(key);
+
+        if (param == NULL && !loaded)
+            unknown_name(&check, key);
+        if (param == NULL || json_is_null(value))
+            continue;
+        if (check_value(&check, param, given, loaded) && !loaded && !is_supported(param, value))
+            check_fail(&check, key, value, "not supported yet");
+    }
+}
+
+void hvparams_check(const json_t *given, const char *where, struct messages *problems)
+{
+    check_all(given, where, false, problems);
+}
+
+void hvparams_check_loaded(const json_t *given, const char *where, struct messages *problems)
+{
+    check_all(given, where, true, problems);
+}
+
+static bool is(const json_t *filled, const char *name, const char *value)
+{
+    return strcmp(hvparams_text(filled, name), value) == 0;
+}
+
+static bool is_set(const json_t *filled, const char *name)
+{
+    return !is(filled, name, "");
+}
+
+static void fail(const struct check *check, const json_t *filled, const char *name,
+                 const char *text)
+{
+    check_fail(check, name, json_member(filled, name), "%s", text);
+}
+
+static void check_boot(const struct check *check, const json_t *filled)
+{
+    if (is(filled, "boot_order", "cdrom") && !is_set(filled, "cdrom_image_path"))
+        fail(check, filled, "boot_order", "needs cdrom_image_path");
+    if (is(filled, "boot_order", "floppy") && !is_set(filled, "floppy_image_path"))
+        fail(check, filled, "boot_order", "needs floppy_image_path");
+    if (is_set(filled, "initrd_path") && !is_set(filled, "kernel_path"))
+        fail(check, filled, "initrd_path", "needs kernel_path");
+    if (is_set(filled, "kernel_path") && !is_set(filled, "root_path"))
+        fail(check, filled, "kernel_path", "needs root_path");
+}
+
+static void check_serial(const struct check *check, const json_t *filled)
+{
+    static const int64_t speeds[] = {75,    110,   300,    600,    1200,   2400,
+                                     1800,  4800,  9600,   14400,  19200,  28800,
+                                     38400, 57600, 115200, 230400, 345600, 460800};
+
+    if (!hvparams_truth(filled, "serial_console"))
+        return;
+    for (size_t i = 0; i < COUNT(speeds); i++) {
+        if (speeds[i] == hvparams_number(filled, "serial_speed"))
+            return;
+    }
+    fail(check, filled, "serial_speed", "is not a speed that serial ports have");
+}
+
+static void check_slots(const struct check *check, const json_t *filled)
+{
+    int64_t first = hvparams_number(filled, "kvm_pci_reservations");
+    int64_t ports = hvparams_number(filled, "hotplug_ports");
+
+    if (first < 3)
+        first = 3;
+    if (strstr(hvparams_text(filled, "machine_version"), "q35") != NULL && first + ports > 32)
+        check_fail(check, "hotplug_ports", json_member(filled, "hotplug_ports"),
+                   "must be at most %" PRId64 " when the first port is %" PRId64, 32 - first,
+                   first);
+}
+
+void hvparams_check_whole(const json_t *filled, const char *where, struct messages *problems)
+{
+    AUTO_FREE char *prefix = memory_format("%s.", where);
+    struct check check = {prefix, problems};
+
+    if (is(filled, "disk_aio", "native") && !is(filled, "disk_cache", "none"))
+        fail(&check, filled, "disk_aio", "needs disk_cache none");
+    if (is_set(filled, "vnc_password_file") && !is_set(filled, "vnc_bind_address"))
+        fail(&check, filled, "vnc_password_file", "needs vnc_bind_address");
+    if (is(filled, "security_model", "user") && !is_set(filled, "security_domain"))
+        fail(&check, filled, "security_model", "needs security_domain");
+    if (!is(filled, "security_model", "user") && is_set(filled, "security_domain"))
+        fail(&check, filled, "security_domain", "is only for security_model user");
+    check_boot(&check, filled);
+    check_serial(&check, filled);
+    check_slots(&check, filled);
+}
