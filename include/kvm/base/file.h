@@ -7,7 +7,11 @@
  * temporary name ".NAME.tmp" in the same directory (a left-over one is removed first: the caller
  * holds the instance lock), O_CREAT|O_EXCL|O_NOFOLLOW, 0600 → write all → fsync → close → re-read
  * and compare → renameat → fsync of the directory. When it returns 0 the new content survives a
- * power cut; when it fails the old content is there, byte for byte.
+ * power cut; when it fails the old content is there, byte for byte. One failure comes too late for
+ * that: fsync of the directory after the rename; it is STATUS_INCOMPLETE and says so.
+ *
+ * A relative name may hold slashes; no component of it is followed if it is a symbolic link. Of an
+ * absolute name (with AT_FDCWD) only the last component is held to that.
  */
 #ifndef KVM_BASE_FILE_H
 #define KVM_BASE_FILE_H

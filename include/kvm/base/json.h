@@ -16,11 +16,11 @@
 #include "kvm/base/error.h"
 
 /* Strict: one value, UTF-8, no duplicate keys, no NUL, at most 64 levels. `source` names it in the
- * error ("line 3 column 7"); the text itself is never quoted. */
+ * error ("line 3 column 7"); the text itself is never quoted. STATUS_FAILED. */
 json_t *json_parse(const char *bytes, size_t length, const char *source, struct error *error);
 
 /* A file given by an operator (definition, node defaults): regular file or pipe, ≤ 1 MiB; "-" is
- * stdin. */
+ * stdin. STATUS_USAGE. */
 json_t *json_read(const char *path, struct error *error);
 
 const char *json_text(const json_t *object, const char *key); /* NULL when absent; borrowed */

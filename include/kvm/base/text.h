@@ -15,6 +15,10 @@
  * what is outside [low, high]. False leaves *value alone. */
 bool text_number(const char *text, int64_t low, int64_t high, int64_t *value);
 
+/* Bytes of the UTF-8 character that `bytes` begins with; 0 when it is none or a control character
+ * (also U+0080 to U+009F, which terminals obey). */
+size_t text_printable_length(const char *bytes, size_t length);
+
 bool text_is_utf8(const char *text);
 bool text_is_uuid(const char *text);       /* canonical lower case, 36 characters */
 bool text_is_mac(const char *text);        /* aa:bb:cc:dd:ee:ff, lower case, not multicast */
