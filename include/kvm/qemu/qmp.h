@@ -25,7 +25,7 @@ struct qmp; /* a connection */
 
 enum qmp_outcome {
     QMP_DONE = 0,     /* the reply was a result */
-    QMP_REFUSED = -1, /* the reply was an error: the command had no effect */
+    QMP_REFUSED = -1, /* the reply was an error, or not a byte could be sent: no effect */
     QMP_UNKNOWN = -2, /* connection lost or time up after the command was written: ask again */
 };
 
@@ -33,6 +33,15 @@ enum qmp_outcome {
  * `oob` is set). On failure NULL: STATUS_FAILED, or STATUS_TIMEOUT when no greeting came in time (text:
  * "another client holds the monitor"). */
 struct qmp *qmp_connect(const char *path, bool oob, deadline_t deadline, struct error *error);
+/* The same, but before a byte is sent the server must be the process `peer` (STATUS_FAILED). */
+struct qmp *qmp_connect_peer(const char *path, pid_t peer, bool oob, deadline_t deadline,
+                             struct error *error);
+
+/* The same over a connected stream socket, which is consumed by success and by failure; `name` stands
+ * in messages where the path would. */
+struct qmp *qmp_adopt(int descriptor, const char *name, bool oob, deadline_t deadline,
+                      struct error *error);
+
 void qmp_close(struct qmp *qmp);
 void qmp_release(struct qmp **qmp);
 #define AUTO_QMP __attribute__((cleanup(qmp_release)))
@@ -50,6 +59,11 @@ enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *argu
                               json_t **result, struct error *error);
 enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *arguments,
                           deadline_t deadline, json_t **result, struct error *error);
+
+/* Out of band (exec-oob), for yank and migrate-pause while an in-band command hangs. Needs a connection
+ * made with `oob` to a server that offers it; else QMP_REFUSED. */
+enum qmp_outcome qmp_call_oob(struct qmp *qmp, const char *command, json_t *arguments,
+                              deadline_t deadline, json_t **result, struct error *error);
 
 /* The class of the last refusal ("GenericError", "DeviceNotFound", …); "" when there was none. */
 const char *qmp_error_class(const struct qmp *qmp);

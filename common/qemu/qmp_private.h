@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A connection, for qmp.c (commands, events) and qmp_connect.c (socket, greeting, negotiation). */
+#ifndef KVM_QEMU_QMP_PRIVATE_H
+#define KVM_QEMU_QMP_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "kvm/qemu/qmp.h"
+#include "qmp_frame.h"
+#include "qmp_store.h"
+
+enum { QMP_ID_SIZE = 48, QMP_CLASS_SIZE = 64 };
+
+struct qmp {
+    int descriptor;
+    char *name; /* path of the socket, for messages */
+    pid_t peer;
+    json_t *greeting; /* the "QMP" object; NULL until it came */
+    bool oob;         /* negotiated */
+    bool heard;       /* a byte has come */
+    bool lost;
+    char fault[FRAME_FAULT_SIZE]; /* why it is lost */
+    struct frame frame;
+    struct store store;
+    uint64_t calls;
+    char id[QMP_ID_SIZE]; /* of the outstanding command; "" when there is none */
+    json_t *reply;        /* to it; NULL until it came */
+    char error_class[QMP_CLASS_SIZE];
+};
+
+/* Mark as lost; the first reason stays. Returns false. */
+bool qmp_lose(struct qmp *qmp, const char *reason);
+
+/* Wait for more, to the deadline, and take it in. False: the time is up, or the connection is lost. */
+bool qmp_wait(struct qmp *qmp, short events, deadline_t deadline);
+
+#endif
