@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The per-instance lock of rundir.h. The file is never unlinked: two holders of two files of one name
+ * would both believe to be alone. Its content may be that of an earlier holder and means something
+ * only while the lock is held.
+ */
+#include "kvm/state/rundir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/log.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+
+enum { LOCK_POLL_MS = 20, LOCK_LINE_MAX = 1024, HOLDER_TRIES = 10, HOLDER_PAUSE_MS = 2 };
+
+static void user_name(char *buffer, size_t size)
+{
+    struct passwd entry, *found = NULL;
+    char space[4096];
+    if (getpwuid_r(getuid(), &entry, space, sizeof(space), &found) == 0 && found != NULL)
+        snprintf(buffer, size, "%s", entry.pw_name);
+    else
+        snprintf(buffer, size, "uid %u", (unsigned)getuid());
+}
+
+/* Only for the message of the others: that it fails is no reason to do without the lock. */
+static void write_holder(int lock)
+{
+    char user[64];
+    user_name(user, sizeof(user));
+    AUTO_JSON json_t *holder = json_pack("{s:s, s:I, s:s, s:f}", "program", log_program(), "pid",
+                                         (json_int_t)getpid(), "user", user, "since", clock_wall());
+    if (holder == NULL || ftruncate(lock, 0) < 0)
+        return;
+    AUTO_FREE char *text = json_compact(holder);
+    AUTO_FREE char *line = memory_format("%s\n", text);
+    if (file_write_all(lock, line, strlen(line)) < 0 && ftruncate(lock, 0) < 0)
+        return; /* the others read half a line and say "another program" */
+}
+
+/* "02:13:07", with the date before it when that is another day. */
+static void format_since(double since, char *buffer, int size)
+{
+    char now[32];
+    clock_format_wall(clock_wall(), now, sizeof(now));
+    clock_format_wall(since, buffer, size);
+    size_t date = strlen("2026-11-23 ");
+    if (strlen(buffer) > date && strncmp(now, buffer, date) == 0)
+        memmove(buffer, buffer + date, strlen(buffer) - date + 1);
+}
+
+/* False while the line is not whole. */
+static bool read_holder(int lock, char *text, size_t size)
+{
+    char line[LOCK_LINE_MAX];
+    ssize_t length = pread(lock, line, sizeof(line), 0);
+    if (length <= 0 || line[length - 1] != '\n')
+        return false;
+    AUTO_JSON json_t *holder = json_parse(line, (size_t)length, "lock", NULL);
+    const char *program = json_text(holder, "program"), *user = json_text(holder, "user");
+    if (program == NULL || user == NULL)
+        return false;
+    AUTO_FREE char *safe_program = text_escape(program, strlen(program));
+    AUTO_FREE char *safe_user = text_escape(user, strlen(user));
+    char since[32];
+    format_since(json_number_value(json_member(holder, "since")), since, sizeof(since));
+    snprintf(text, size, "%s pid %lld by %s since %s", safe_program,
+             (long long)json_number(holder, "pid", 0), safe_user, since);
+    return true;
+}
+
+static bool is_locked(int lock)
+{
+    struct flock other = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(lock, F_OFD_GETLK, &other) == 0 && other.l_type != F_UNLCK;
+}
+
+/* A holder has the lock a moment before its line is there. */
+static bool describe_holder(int lock, char *text, size_t size)
+{
+    for (int i = 0; i < HOLDER_TRIES && is_locked(lock); i++) {
+        if (read_holder(lock, text, size))
+            return true;
+        clock_sleep_ms(HOLDER_PAUSE_MS);
+    }
+    snprintf(text, size, "another program");
+    return is_locked(lock);
+}
+
+static int open_lock(const struct rundir *rundir, const char *name, int flags)
+{
+    char path[RUNDIR_PATH_MAX];
+    rundir_name(RUNDIR_LOCK, name, path);
+    int lock =
+        openat(rundir->fd, path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+    struct stat status;
+    if (lock < 0 || (fstat(lock, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 1))
+        return lock;
+    memory_close(&lock);
+    errno = EINVAL; /* planted: not a regular file, or a second link to one */
+    return -1;
+}
+
+int rundir_lock(const struct rundir *rundir, const char *name, deadline_t deadline, int *lock,
+                struct error *error)
+{
+    AUTO_CLOSE int opened = open_lock(rundir, name, O_RDWR | O_CREAT);
+    if (opened < 0)
+        return error_errno(error, STATUS_FAILED, "%s/lock/%s: open", rundir->path, name);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fcntl(opened, F_OFD_SETLK, &whole) < 0) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+            return error_errno(error, STATUS_FAILED, "%s/lock/%s: lock", rundir->path, name);
+        if (clock_passed(deadline)) {
+            char holder[256];
+            describe_holder(opened, holder, sizeof(holder));
+            return error_set(error, STATUS_BUSY, "busy: %s", holder);
+        }
+        int left = clock_poll_ms(deadline);
+        clock_sleep_ms(left >= 0 && left < LOCK_POLL_MS ? left : LOCK_POLL_MS);
+    }
+    write_holder(opened);
+    *lock = opened;
+    opened = -1;
+    return 0;
+}
+
+bool rundir_lock_holder(const struct rundir *rundir, const char *name, char *text, size_t size)
+{
+    AUTO_CLOSE int lock = open_lock(rundir, name, O_RDONLY);
+    if (size > 0)
+        *text = '\0';
+    return lock >= 0 && is_locked(lock) && describe_holder(lock, text, size);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The part of rundir.h that finds the instances which a run directory holds. */
+#include "kvm/state/rundir.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "kvm/base/memory.h"
+#include "kvm/state/instance.h"
+
+static const char *const no_suffix[] = {"", NULL};
+static const char *const runtime_suffix[] = {".runtime", NULL};
+static const char *const control_suffixes[] = {".monitor", ".qmp", ".query", ".kvmd",  ".shutdown",
+                                               ".serial",  ".qga", ".vnc",   ".spice", NULL};
+
+static const struct {
+    const char *directory;
+    const char *const *suffixes;
+} places[] = {
+    {"pid", no_suffix}, {"uid", no_suffix},    {"ctrl", control_suffixes}, {"conf", runtime_suffix},
+    {"nic", no_suffix}, {"keymap", no_suffix}, {"chroot", no_suffix},
+};
+
+struct names {
+    char **items;
+    size_t count, room;
+};
+
+/* The instance that an entry belongs to, allocated; NULL: none. */
+static char *owner_of(const char *entry, const char *const *suffixes)
+{
+    size_t length = strlen(entry);
+    for (; *suffixes != NULL; suffixes++) {
+        size_t tail = strlen(*suffixes);
+        if (length <= tail || strcmp(entry + length - tail, *suffixes) != 0)
+            continue;
+        char *name = memory_copy(entry);
+        name[length - tail] = '\0';
+        if (instance_check_name(name, NULL) == 0)
+            return name;
+        free(name);
+    }
+    return NULL;
+}
+
+static void scan(const struct rundir *rundir, const char *directory, const char *const *suffixes,
+                 struct names *names)
+{
+    int fd = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    if (stream == NULL) {
+        memory_close(&fd);
+        return;
+    }
+    for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
+        char *name = *entry->d_name == '.' ? NULL : owner_of(entry->d_name, suffixes);
+        if (name == NULL)
+            continue;
+        if (names->count + 1 >= names->room) {
+            names->room = names->room * 2 + 64;
+            names->items = memory_resize(names->items, names->room, sizeof(names->items[0]));
+        }
+        names->items[names->count++] = name;
+    }
+    closedir(stream);
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **rundir_names(const struct rundir *rundir, size_t *count)
+{
+    struct names names = {.items = memory_zeroed(1, sizeof(names.items[0])), .room = 1};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        scan(rundir, places[i].directory, places[i].suffixes, &names);
+    qsort(names.items, names.count, sizeof(names.items[0]), compare);
+    size_t kept = 0;
+    for (size_t i = 0; i < names.count; i++) {
+        if (kept > 0 && strcmp(names.items[kept - 1], names.items[i]) == 0)
+            free(names.items[i]);
+        else
+            names.items[kept++] = names.items[i];
+    }
+    names.items[kept] = NULL;
+    if (count != NULL)
+        *count = kept;
+    return names.items;
+}
+
+void rundir_names_release(char **names)
+{
+    for (char **name = names; name != NULL && *name != NULL; name++)
+        free(*name);
+    free(names);
+}
