@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <string.h>
+
+#include "kvm/operations/cleanup.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/operations/session.h"
+#include "kvm/operations/teardown.h"
+
+static int refuse_live(const struct session *session, const struct cleanup_options *options,
+                       struct result *result, struct error *error)
+{
+    if (options->skip_live) {
+        result->text =
+            memory_format("runs (pid %d): left alone", (int)session->process.pid);
+        return 0;
+    }
+    return error_set(error, STATUS_STATE, "it runs (pid %d); 'kvm-stop %s' stops it",
+                     (int)session->process.pid, session->name);
+}
+
+static void explain(const struct session *session, struct result *result)
+{
+    const struct runtime *runtime = session->has_runtime ? &session->runtime : NULL;
+    json_t *findings =
+        teardown_explain(session->rundir, session->node, session->name, runtime);
+    struct ending ending = {0};
+
+    events_ending(session->rundir, session->name, runtime, false, &ending);
+    if (session->runtime_fault.text[0] != '\0') {
+        AUTO_FREE char *fault =
+            memory_format("the runtime file can't be read: %s", session->runtime_fault.text);
+        json_array_insert_new(findings, 0,
+                              memory_json(json_pack("{s:s, s:s}", "finding", fault, "action",
+                                                    "remove it; NICs can't be unconfigured")));
+    }
+    if (json_array_size(findings) == 0)
+        result->text = memory_copy("nothing is left of it");
+    else if (ending.text[0] != '\0')
+        result->text = memory_format("does not run: %s", ending.text);
+    else
+        result->text = memory_copy("does not run");
+    result->detail = memory_json(json_pack("{s:s, s:s, s:o}", "ending",
+                                           ending_kind_name(ending.kind), "reason", ending.text,
+                                           "findings", findings));
+}
+
+static int clean(struct session *session, const struct cleanup_options *options,
+                 struct result *result, struct error *error)
+{
+    struct ending ending = {0};
+
+    if (!session->has_files) {
+        result->text = memory_copy("nothing is left of it");
+        return 0;
+    }
+    if (session_clear(session, false, clock_deadline(options->timeout_ms), &ending,
+                      &result->warnings, error) < 0)
+        return -1;
+    result->text = memory_format("cleaned up: %s", ending.text);
+    result->detail = memory_json(json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind),
+                                           "reason", ending.text));
+    return 0;
+}
+
+void cleanup_instance(const struct rundir *rundir, const struct node *node, const char *name,
+                      const struct cleanup_options *options, struct result *result)
+{
+    AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
+    struct error error = {0};
+    deadline_t deadline = clock_deadline(options->timeout_ms);
+
+    result->subject = memory_copy(name);
+    int failed = session_open(&session, rundir, node, name, !options->explain,
+                              clock_deadline(options->wait_lock_ms), &error);
+    if (failed == 0 && options->explain && !session_is_live(&session))
+        explain(&session, result);
+    else if (failed == 0 && session_is_live(&session) &&
+             (options->explain || !session_is_unstarted(&session, deadline)))
+        failed = refuse_live(&session, options, result, &error);
+    else if (failed == 0)
+        failed = clean(&session, options, result, &error);
+    if (failed < 0) {
+        result->status = error.status;
+        result->text = memory_copy(error.text);
+    }
+}

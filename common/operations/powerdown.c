@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/operations/powerdown.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/qemu/agent.h"
+#include "kvm/qemu/events.h"
+#include "kvm/state/hvparams.h"
+
+enum {
+    AGENT_WAIT_MS = 2000,   /* for the agent's sync; a guest without an agent never answers */
+    AGENT_GRACE_MS = 10000, /* from an accepted guest-shutdown to the first power button */
+    BUTTON_FIRST_MS = 1000, /* the button is pressed again after 1, 2, 4, 5, 5 … s, since a guest that is */
+    BUTTON_LAST_MS = 5000,  /* still booting misses it for good */
+    TERM_WAIT_MS = 3000,    /* from TERM (QEMU flushes its images) to KILL */
+    MONITOR_WAIT_MS = 5000,
+};
+
+struct ladder {
+    const struct rundir *rundir;
+    const char *name;
+    const struct runtime *runtime;
+    const struct qemu_process *process;
+    const struct powerdown_options *options;
+    deadline_t kill_at;
+    deadline_t next_button;
+    int64_t button_wait_ms;
+    struct qmp *qmp;
+};
+
+static void say(const struct ladder *ladder, const char *text)
+{
+    if (ladder->options->progress != NULL)
+        ladder->options->progress(text);
+}
+
+static bool guest_has_agent(const struct runtime *runtime)
+{
+    return runtime != NULL && hvparams_truth(runtime->instance.hvparams, "use_guest_agent");
+}
+
+static bool guest_has_acpi(const struct runtime *runtime)
+{
+    return runtime == NULL || hvparams_truth(runtime->instance.hvparams, "acpi");
+}
+
+static void ask_agent(struct ladder *ladder)
+{
+    struct error reason = {0};
+    AUTO_FREE char *path = rundir_path(ladder->rundir, RUNDIR_AGENT, ladder->name);
+    deadline_t deadline = clock_earlier(clock_deadline(AGENT_WAIT_MS), ladder->options->deadline);
+
+    say(ladder, "asking the guest agent");
+    if (agent_shutdown(path, ladder->process->pid, deadline, &reason) < 0) {
+        say(ladder, reason.text);
+        return;
+    }
+    events_note(ladder->rundir, ladder->name, "KVM_SUITE_ACTION", "agent-shutdown", NULL);
+    ladder->next_button = clock_deadline(AGENT_GRACE_MS);
+}
+
+/* A refusal or a lost connection is no failure here: the process is watched, and the button comes again. */
+static void press_button(struct ladder *ladder, bool first)
+{
+    struct error reason = {0};
+
+    say(ladder, first ? "pressing the power button" : "pressing the power button again");
+    if (first)
+        events_note(ladder->rundir, ladder->name, "KVM_SUITE_ACTION", "powerdown", NULL);
+    if (qmp_call(ladder->qmp, "system_powerdown", NULL,
+                 clock_earlier(clock_deadline(MONITOR_WAIT_MS), ladder->options->deadline), NULL,
+                 &reason) != QMP_DONE)
+        say(ladder, reason.text);
+    ladder->button_wait_ms =
+        first ? BUTTON_FIRST_MS
+              : (ladder->button_wait_ms * 2 > BUTTON_LAST_MS ? BUTTON_LAST_MS
+                                                             : ladder->button_wait_ms * 2);
+    ladder->next_button = clock_deadline(ladder->button_wait_ms);
+}
+
+static int kill_now(struct ladder *ladder, const char *reason, struct error *error)
+{
+    /* The wait for the end of a killed process has a time of its own: the guest's is used up. */
+    qmp_release(&ladder->qmp);
+    return powerdown_kill(ladder->rundir, ladder->name, ladder->process, reason,
+                          clock_deadline(2 * TERM_WAIT_MS), error);
+}
+
+static int time_is_up(const struct ladder *ladder, struct error *error)
+{
+    return error_set(error, STATUS_TIMEOUT,
+                     "the guest has not powered off in time and still runs (pid %d); repeat "
+                     "'kvm-stop %s' to wait on, 'kvm-stop --force %s' kills it",
+                     (int)ladder->process->pid, ladder->name, ladder->name);
+}
+
+static int wait_for_end(struct ladder *ladder, struct error *error)
+{
+    bool pressed = false;
+
+    for (;;) {
+        bool with_button = ladder->qmp != NULL;
+        deadline_t until = clock_earlier(ladder->options->deadline, ladder->kill_at);
+        if (process_wait_gone(ladder->process->pidfd,
+                              with_button ? clock_earlier(until, ladder->next_button) : until))
+            return 0;
+        if (clock_passed(ladder->kill_at))
+            return kill_now(ladder, "kill-after", error);
+        if (clock_passed(ladder->options->deadline))
+            return time_is_up(ladder, error);
+        if (with_button && clock_passed(ladder->next_button)) {
+            press_button(ladder, !pressed);
+            pressed = true;
+        }
+    }
+}
+
+/* A guest whose CPUs have not run yet or are stopped can't answer any request. */
+static int refuse_stopped_guest(struct ladder *ladder, struct error *error)
+{
+    char status[32];
+
+    if (monitor_status(ladder->qmp, ladder->options->deadline, status, error) < 0)
+        return -1;
+    if (strcmp(status, "paused") != 0 && strcmp(status, "prelaunch") != 0)
+        return 0;
+    if (ladder->kill_at != DEADLINE_NEVER)
+        return 0;
+    return error_set(error, STATUS_STATE,
+                     "the guest is %s and can't hear a shutdown; 'kvm-stop --force %s' ends it",
+                     strcmp(status, "paused") == 0 ? "paused" : "not running yet (paused start)",
+                     ladder->name);
+}
+
+int powerdown_run(const struct rundir *rundir, const char *name, const struct runtime *runtime,
+                  const struct qemu_process *process, const struct powerdown_options *options,
+                  struct error *error)
+{
+    struct ladder ladder = {.rundir = rundir, .name = name, .runtime = runtime, .process = process,
+                            .options = options, .kill_at = DEADLINE_NEVER};
+
+    if (options->force)
+        return kill_now(&ladder, "force", error);
+    if (options->kill_after_ms >= 0)
+        ladder.kill_at = clock_deadline(options->kill_after_ms);
+    deadline_t until = clock_earlier(options->deadline, ladder.kill_at);
+    ladder.qmp = monitor_open(rundir, name, RUNDIR_QMP, process,
+                              clock_earlier(clock_deadline(MONITOR_WAIT_MS), until), error);
+    if (ladder.qmp == NULL && process_wait_gone(process->pidfd, clock_deadline(0)))
+        return 0;
+    if (ladder.qmp == NULL && ladder.kill_at == DEADLINE_NEVER)
+        return error_append(error, "; 'kvm-stop --force %s' kills it", name);
+    int result = ladder.qmp == NULL ? 0 : refuse_stopped_guest(&ladder, error);
+    if (result == 0 && ladder.qmp != NULL && guest_has_agent(runtime))
+        ask_agent(&ladder);
+    if (result == 0 && !guest_has_acpi(runtime) && ladder.next_button == 0 &&
+        ladder.kill_at == DEADLINE_NEVER)
+        result = error_set(error, STATUS_STATE,
+                           "the guest has neither ACPI nor a guest agent that answers, so it can't "
+                           "be asked to power off; 'kvm-stop --force %s' kills it",
+                           name);
+    if (result == 0)
+        result = wait_for_end(&ladder, error);
+    qmp_release(&ladder.qmp);
+    return result;
+}
+
+int powerdown_kill(const struct rundir *rundir, const char *name,
+                   const struct qemu_process *process, const char *reason, deadline_t deadline,
+                   struct error *error)
+{
+    events_note(rundir, name, "KVM_SUITE_ACTION", "kill",
+                json_pack("{s:s}", "reason", reason));
+    /* TERM first: QEMU then closes its images in order. A stopped or hung QEMU gets KILL. */
+    if (process_signal(process->pidfd, SIGTERM) < 0 && errno != ESRCH)
+        return error_errno(error, STATUS_FAILED, "QEMU (pid %d) can't be killed",
+                           (int)process->pid);
+    if (process_wait_gone(process->pidfd, clock_earlier(clock_deadline(TERM_WAIT_MS), deadline)))
+        return 0;
+    process_signal(process->pidfd, SIGKILL);
+    if (process_wait_gone(process->pidfd, deadline))
+        return 0;
+    return error_set(error, STATUS_TIMEOUT,
+                     "QEMU (pid %d) was sent KILL but has not ended: it waits in the kernel, look "
+                     "at its storage ('cat /proc/%d/stack'); repeat the command then",
+                     (int)process->pid, (int)process->pid);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/operations/session.h"
+#include "kvm/base/file.h"
+#include "kvm/base/memory.h"
+#include "kvm/operations/powerdown.h"
+#include "kvm/operations/teardown.h"
+
+enum { STATUS_WAIT_MS = 3000 };
+
+int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
+                 const char *name, bool locked, deadline_t lock_deadline, struct error *error)
+{
+    *session = (struct session){.rundir = rundir, .node = node, .name = name, .lock = -1,
+                                .process = {.pidfd = -1}};
+    if (rundir_check_name(rundir, name, error) < 0)
+        return -1;
+    if (locked && rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0)
+        return -1;
+    if (monitor_find(rundir, name, &session->process, error) < 0) {
+        session_close(session);
+        return -1;
+    }
+    session->has_files = rundir_has_files(rundir, name);
+    if (runtime_load(rundir, name, &session->runtime, &session->runtime_fault) == 0) {
+        session->has_runtime = true;
+    } else if (file_is_missing()) {
+        session->runtime_fault.text[0] = '\0';
+    }
+    return 0;
+}
+
+void session_close(struct session *session)
+{
+    monitor_forget(&session->process);
+    if (session->has_runtime)
+        runtime_release(&session->runtime);
+    session->has_runtime = false;
+    memory_close(&session->lock);
+    session->lock = -1;
+}
+
+bool session_is_live(const struct session *session)
+{
+    return session->process.pid > 0;
+}
+
+int session_check_recorded(const struct session *session, struct error *error)
+{
+    if (!session->has_runtime || session->runtime.state == RUNTIME_STARTING ||
+        monitor_is_recorded(&session->process, &session->runtime))
+        return 0;
+    return error_set(error, STATUS_FAILED,
+                     "pid %d holds the pid file but the runtime file recorded pid %d: something "
+                     "else runs under this name; look at 'ps -fp %d' before anything is ended",
+                     (int)session->process.pid, (int)session->runtime.pid,
+                     (int)session->process.pid);
+}
+
+bool session_is_unstarted(const struct session *session, deadline_t deadline)
+{
+    char status[32];
+
+    if (!session->has_runtime || session->runtime.state != RUNTIME_STARTING)
+        return false;
+    if (!session_is_live(session))
+        return true;
+    AUTO_QMP struct qmp *qmp =
+        monitor_open(session->rundir, session->name, RUNDIR_QMP, &session->process,
+                     clock_earlier(deadline, clock_deadline(STATUS_WAIT_MS)), NULL);
+    return qmp != NULL && monitor_status(qmp, deadline, status, NULL) == 0 &&
+           strcmp(status, "prelaunch") == 0;
+}
+
+int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
+                  struct ending *ending, struct messages *warnings, struct error *error)
+{
+    struct teardown_options options = {.deadline = deadline, .keep_runtime = keep_runtime};
+
+    if (session_is_live(session) &&
+        powerdown_kill(session->rundir, session->name, &session->process, "interrupted start",
+                       deadline, error) < 0)
+        return -1;
+    monitor_forget(&session->process);
+    if (ending != NULL)
+        events_ending(session->rundir, session->name,
+                      session->has_runtime ? &session->runtime : NULL, false, ending);
+    return teardown_run(session->rundir, session->node, session->name,
+                        session->has_runtime ? &session->runtime : NULL, &options, warnings,
+                        error);
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/operations/start.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/operations/launch.h"
+#include "kvm/operations/session.h"
+#include "kvm/operations/teardown.h"
+#include "kvm/state/hvparams.h"
+
+struct start {
+    const struct node *node;
+    const struct start_options *options;
+    const char *source;
+    struct rundir rundir;
+    struct instance instance;
+    bool uuid_given;
+    deadline_t deadline;
+    struct result *result;
+};
+
+static int read_definition(struct start *start, const char *file, struct error *error)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+    AUTO_JSON json_t *definition = json_read(file, error);
+
+    if (definition == NULL)
+        return -1;
+    if (instance_parse(definition, start->source, start->node->defaults, start->node->source,
+                       &start->instance, &problems) < 0)
+        return messages_error(&problems, STATUS_USAGE, error);
+    start->uuid_given = json_text(definition, "uuid") != NULL;
+    free(start->result->subject);
+    start->result->subject = memory_copy(start->instance.name);
+    return 0;
+}
+
+static void set_text(struct start *start, char *text)
+{
+    free(start->result->text);
+    start->result->text = text;
+}
+
+static void set_detail(struct start *start, const char *key, json_t *value)
+{
+    if (start->result->detail == NULL)
+        start->result->detail = memory_json(json_object());
+    json_object_set_new(start->result->detail, key, value);
+}
+
+static void tell_process(struct start *start, const struct runtime *runtime)
+{
+    set_detail(start, "uuid", json_string(runtime->instance.uuid));
+    set_detail(start, "pid", json_integer(runtime->pid));
+}
+
+/* It lives. Finish a start that was interrupted between its last two steps; continue what was started with
+ * --paused when asked to run. */
+static int start_live(struct start *start, struct session *session, struct error *error)
+{
+    const struct runtime *runtime = &session->runtime;
+    char status[32];
+
+    if (!session->has_runtime)
+        return error_set(error, STATUS_STATE,
+                         "it runs (pid %d) but its runtime file %s%s; 'kvm-stop --force %s' ends it",
+                         (int)session->process.pid,
+                         session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
+                         session->runtime_fault.text, session->name);
+    if (start->uuid_given && strcmp(runtime->instance.uuid, start->instance.uuid) != 0)
+        return error_set(error, STATUS_STATE,
+                         "an instance of this name runs with another uuid (%s, the definition says "
+                         "%s); 'kvm-info %s' shows it",
+                         runtime->instance.uuid, start->instance.uuid, session->name);
+    if (session_check_recorded(session, error) < 0)
+        return -1;
+    AUTO_QMP struct qmp *qmp = monitor_open(&start->rundir, session->name, RUNDIR_QMP,
+                                            &session->process, start->deadline, error);
+    if (qmp == NULL || monitor_status(qmp, start->deadline, status, error) < 0)
+        return error_prefix(error, "it runs (pid %d)", (int)session->process.pid);
+    tell_process(start, runtime);
+    bool waits = strcmp(status, "prelaunch") == 0;
+    if (!waits || start->options->paused || start->options->dry_run) {
+        set_text(start, memory_format("already running (pid %d, %s)", (int)session->process.pid,
+                                      waits ? "paused before its first instruction" : status));
+        return 0;
+    }
+    if (qmp_call(qmp, "cont", NULL, start->deadline, NULL, error) != QMP_DONE)
+        return -1;
+    session->runtime.state = RUNTIME_RUNNING;
+    if (runtime_commit(&start->rundir, &session->runtime, error) < 0)
+        return -1;
+    set_text(start, memory_format("started (pid %d): it was ready and waiting",
+                                  (int)session->process.pid));
+    return 0;
+}
+
+static int start_dry(struct start *start, struct error *error)
+{
+    AUTO_LAUNCH struct launch *launch = NULL;
+
+    if (launch_plan(&start->rundir, start->node, &start->instance, start->source, false, &launch,
+                    &start->result->warnings, error) < 0)
+        return -1;
+    json_decref(start->result->detail);
+    start->result->detail = launch_describe(launch);
+    set_detail(start, "definition", instance_json(&start->instance));
+    set_text(start, memory_copy("would be started"));
+    return 0;
+}
+
+static int start_dead(struct start *start, struct session *session, struct launch *launch,
+                      struct error *error)
+{
+    AUTO_RUNTIME struct runtime runtime = {0};
+    struct launch_options options = {.paused = start->options->paused, .deadline = start->deadline,
+                                     .observe = start->options->observe};
+    struct ending ending = {0};
+    double began = clock_wall();
+
+    if (session->has_files &&
+        session_clear(session, false, start->deadline, &ending, &start->result->warnings, error) <
+            0)
+        return -1;
+    if (session->has_files && ending.text[0] != '\0')
+        set_detail(start, "cleaned_up", json_string(ending.text));
+    runtime_begin(&runtime, &start->instance);
+    if (launch_run(launch, &runtime, &options, &start->result->warnings, error) < 0)
+        return -1;
+    tell_process(start, &runtime);
+    set_detail(start, "seconds", json_real(clock_wall() - began));
+    set_text(start, memory_format("started%s (pid %d)%s%s", options.paused ? ", paused" : "",
+                                  (int)runtime.pid,
+                                  ending.text[0] != '\0' ? "; cleaned up before: " : "",
+                                  ending.text));
+    return 0;
+}
+
+static int make_plan(struct start *start, struct launch **launch, struct error *error)
+{
+    return launch_plan(&start->rundir, start->node, &start->instance, start->source,
+                       start->rundir.fd >= 0, launch, &start->result->warnings, error);
+}
+
+/* A look without the lock, so that what runs already needs no plan and bad input leaves no trace. */
+static int look(struct start *start, bool *live, struct error *error)
+{
+    AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
+
+    *live = false;
+    if (rundir_open(&start->rundir, start->options->run_dir, false, error) < 0) {
+        if (error->status != STATUS_STATE)
+            return -1;
+        start->rundir = (struct rundir){.fd = -1, .path = memory_copy(start->options->run_dir)};
+    }
+    if (rundir_check_name(&start->rundir, start->instance.name, error) < 0)
+        return error_prefix(error, "%s: name", start->source);
+    if (start->rundir.fd < 0)
+        return 0;
+    if (session_open(&session, &start->rundir, start->node, start->instance.name, false, 0,
+                     error) < 0)
+        return -1;
+    *live = session_is_live(&session);
+    return *live && start->options->dry_run ? start_live(start, &session, error) : 0;
+}
+
+static int start_instance(struct start *start, struct error *error)
+{
+    AUTO_LAUNCH struct launch *launch = NULL;
+    AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
+    AUTO_FREE char *name = memory_copy(start->instance.name);
+    bool live;
+
+    if (look(start, &live, error) < 0)
+        return -1;
+    if (start->options->dry_run)
+        return live ? 0 : start_dry(start, error);
+    if (!live && make_plan(start, &launch, error) < 0)
+        return -1;
+    if (start->rundir.fd < 0) {
+        rundir_close(&start->rundir);
+        if (rundir_open(&start->rundir, start->options->run_dir, true, error) < 0)
+            return -1;
+    }
+    if (session_open(&session, &start->rundir, start->node, name, true,
+                     clock_deadline(start->options->wait_lock_ms), error) < 0)
+        return -1;
+    if (session_is_live(&session) && !session_is_unstarted(&session, start->deadline))
+        return start_live(start, &session, error);
+    if (launch == NULL && make_plan(start, &launch, error) < 0)
+        return -1;
+    return start_dead(start, &session, launch, error);
+}
+
+void start_file(const char *file, const struct node *node, const struct start_options *options,
+                struct result *result)
+{
+    struct start start = {.node = node, .options = options, .result = result,
+                          .source = strcmp(file, "-") == 0 ? "standard input" : file,
+                          .rundir = {.fd = -1}, .deadline = clock_deadline(options->timeout_ms)};
+    struct error error = {0};
+
+    result->subject = memory_copy(start.source);
+    int failed = read_definition(&start, file, &error);
+    if (failed == 0)
+        failed = start_instance(&start, &error);
+    if (failed < 0) {
+        result->status = error.status;
+        set_text(&start, memory_copy(error.text));
+    }
+    rundir_close(&start.rundir);
+    instance_release(&start.instance);
+}

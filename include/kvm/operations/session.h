@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One instance under its lock: what is on the node (files, process, runtime) looked at once and in the right
+ * order, the way in which every changing operation begins.
+ */
+#ifndef KVM_OPERATIONS_SESSION_H
+#define KVM_OPERATIONS_SESSION_H
+
+#include <stdbool.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+#include "kvm/qemu/events.h"
+#include "kvm/qemu/monitor.h"
+#include "kvm/state/node.h"
+#include "kvm/state/rundir.h"
+#include "kvm/state/runtime.h"
+
+struct session {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    int lock;                    /* -1: looked at without the lock */
+    struct qemu_process process; /* pid 0: no QEMU lives */
+    bool has_runtime;
+    struct runtime runtime;
+    struct error runtime_fault;  /* why it could not be loaded; text "" when there simply is none */
+    bool has_files;              /* anything of the instance is there */
+};
+
+/* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here. */
+int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
+                 const char *name, bool locked, deadline_t lock_deadline, struct error *error);
+void session_close(struct session *session);
+#define AUTO_SESSION __attribute__((cleanup(session_close)))
+
+bool session_is_live(const struct session *session);
+
+/* Refuse to act on a live QEMU that is not the recorded one (I15, I19): STATUS_FAILED. */
+int session_check_recorded(const struct session *session, struct error *error);
+
+/* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting", and QEMU (if it
+ * lives) answers "prelaunch". Ending such a QEMU loses nothing. */
+bool session_is_unstarted(const struct session *session, deadline_t deadline);
+
+/* For an instance without a live QEMU, or one that session_is_unstarted: end it, remove everything. `ending`
+ * tells before that how it ended. */
+int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
+                  struct ending *ending, struct messages *warnings, struct error *error);
+
+#endif
