@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cmdline_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/qemu/device.h"
+#include "kvm/state/hvparams.h"
+
+enum { NUMBER_SIZE = 12, FIRST_DISK_SET = 2 };
+
+/* What QEMU may tell about a set by query-fdsets. */
+static void add_descriptor_set(json_t *words, int descriptor, int set, const char *what)
+{
+    AUTO_FREE char *opaque = text_double_commas(what);
+
+    cmdline_format(words, "-add-fd", "fd=%d,set=%d,opaque=%s", descriptor, set, opaque);
+}
+
+/* The guest's hardware is the one that Ganeti's command line makes: the card that QEMU adds by itself
+ * sits in slot 2 of pc and in slot 1 of q35. */
+static void add_graphics(json_t *words, const struct instance *instance)
+{
+    bool q35 = instance_is_q35(instance);
+
+    cmdline_json(words, "-device",
+                 memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "VGA", "id", "vga", "bus",
+                                       q35 ? "pcie.0" : "pci.0", "addr", q35 ? "0x1" : "0x2")));
+}
+
+static void add_controllers(json_t *words, const struct instance *instance,
+                            const struct cmdline_plan *plan)
+{
+    const struct placement *placement = plan->placement;
+
+    if (placement->scsi_slot != SLOT_NONE)
+        cmdline_json(words, "-device",
+                     placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
+                                      placement->scsi_slot));
+    if (placement->balloon_slot != SLOT_NONE)
+        cmdline_json(
+            words, "-device",
+            placement_hvinfo(instance, "virtio-balloon-pci", "balloon", placement->balloon_slot));
+    if (plan->agent_fd < 0 || placement->serial_slot == SLOT_NONE)
+        return;
+    cmdline_json(words, "-device",
+                 placement_hvinfo(instance, "virtio-serial-pci", "spice", placement->serial_slot));
+    cmdline_format(words, "-chardev", "socket,id=qga0,fd=%d,server=on,wait=off", plan->agent_fd);
+    cmdline_json(
+        words, "-device",
+        memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtserialport", "bus", "spice.0",
+                              "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
+}
+
+/* On pc the third of four IDE drives, on q35 the third SATA port: where QEMU puts a CD-ROM that does not
+ * say where it wants to be. */
+static void add_cdrom(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan)
+{
+    int set = FIRST_DISK_SET + (int)instance->disk_count;
+
+    if (plan->cdrom_fd < 0)
+        return;
+    add_descriptor_set(words, plan->cdrom_fd, set, "cdrom");
+    cmdline_json(words, "-blockdev", device_cdrom_blockdev("cdrom1", set, plan->cdrom_is_block));
+    json_t *device = memory_json(
+        json_pack("{s:s, s:s, s:s, s:s, s:i}", "driver", "ide-cd", "id", "cdrom", "drive", "cdrom1",
+                  "bus", instance_is_q35(instance) ? "ide.2" : "ide.1", "unit", 0));
+    if (cmdline_boots_from(instance, "cdrom"))
+        json_object_set_new(device, "bootindex", json_integer(1));
+    cmdline_json(words, "-device", device);
+}
+
+/* q35 has no floppy controller of its own. The drive takes no bootindex (7.2), so booting from it is
+ * -boot's business. */
+static void add_floppy(json_t *words, const struct instance *instance,
+                       const struct cmdline_plan *plan)
+{
+    int set = FIRST_DISK_SET + 1 + (int)instance->disk_count;
+
+    if (plan->floppy_fd < 0)
+        return;
+    add_descriptor_set(words, plan->floppy_fd, set, "floppy");
+    cmdline_json(words, "-blockdev", device_cdrom_blockdev("floppy1", set, false));
+    if (instance_is_q35(instance))
+        cmdline_json(words, "-device",
+                     memory_json(json_pack("{s:s, s:s}", "driver", "isa-fdc", "id", "fdc")));
+    cmdline_json(words, "-device",
+                 memory_json(json_pack("{s:s, s:s, s:s}", "driver", "floppy", "id", "floppy",
+                                       "drive", "floppy1")));
+    if (cmdline_boots_from(instance, "floppy"))
+        cmdline_pair(words, "-boot", "order=a");
+}
+
+static void add_disk(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, size_t index)
+{
+    const struct disk *disk = &instance->disks[index];
+    int set = FIRST_DISK_SET + (int)index;
+    bool boots = index == 0 && cmdline_boots_from(instance, "disk");
+    json_t *device = device_disk(disk, instance, boots ? 1 : 0);
+
+    add_descriptor_set(words, plan->disk_fd[index], set,
+                       json_string_value(json_object_get(device, "id")));
+    cmdline_json(words, "-blockdev",
+                 device_blockdev(disk, instance, set, plan->disk_is_block[index]));
+    cmdline_json(words, "-device", device);
+}
+
+static void add_nic(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                    size_t index)
+{
+    const struct nic *nic = &instance->nics[index];
+    char numbers[CMDLINE_QUEUES_MAX][NUMBER_SIZE], vhost_numbers[CMDLINE_QUEUES_MAX][NUMBER_SIZE];
+    const char *names[CMDLINE_QUEUES_MAX], *vhost_names[CMDLINE_QUEUES_MAX];
+    bool vhost = plan->vhost != NULL && plan->vhost[index];
+    bool boots = index == 0 && cmdline_boots_from(instance, "network");
+
+    for (size_t i = 0; i < plan->queues; i++) {
+        snprintf(numbers[i], NUMBER_SIZE, "%d", plan->tap_fd[index][i]);
+        names[i] = numbers[i];
+        if (vhost)
+            snprintf(vhost_numbers[i], NUMBER_SIZE, "%d", plan->vhost_fd[index][i]);
+        vhost_names[i] = vhost_numbers[i];
+    }
+    cmdline_json(words, "-netdev",
+                 device_netdev(nic, names, vhost ? vhost_names : NULL, plan->queues));
+    cmdline_json(words, "-device",
+                 device_nic(nic, instance, plan->queues, boots ? 1 : 0, plan->chroot != NULL));
+}
+
+/* pvpanic is what tells QEMU of a guest's panic, so that the event log can; the ISA form takes no PCI
+ * slot. */
+void cmdline_devices(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan)
+{
+    for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= plan->placement->last_port;
+         slot++)
+        cmdline_json(words, "-device", cmdline_root_port(slot));
+    add_graphics(words, instance);
+    cmdline_json(words, "-device",
+                 memory_json(json_pack("{s:s, s:s}", "driver", "pvpanic", "id", "pvpanic")));
+    if (cmdline_has_vnc(instance, plan))
+        cmdline_json(words, "-device",
+                     memory_json(json_pack("{s:s, s:s}", "driver", "usb-tablet", "id", "tablet")));
+    add_controllers(words, instance, plan);
+    add_cdrom(words, instance, plan);
+    add_floppy(words, instance, plan);
+    for (size_t i = 0; i < instance->disk_count; i++)
+        add_disk(words, instance, plan, i);
+    for (size_t i = 0; i < instance->nic_count; i++)
+        add_nic(words, instance, plan, i);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the parts of cmdline share: words are added to a JSON array in order. */
+#ifndef KVM_QEMU_CMDLINE_PRIVATE_H
+#define KVM_QEMU_CMDLINE_PRIVATE_H
+
+#include "kvm/qemu/cmdline.h"
+
+void cmdline_word(json_t *words, const char *word);
+void cmdline_pair(json_t *words, const char *option, const char *value);
+void cmdline_format(json_t *words, const char *option, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void cmdline_json(json_t *words, const char *option, json_t *value); /* steals value */
+
+/* cmdline_common.c: what both forms say in the same words. */
+void cmdline_smp(json_t *words, const struct instance *instance);
+/* `accelerator` NULL: none named. */
+void cmdline_machine(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, const char *accelerator, bool usb);
+void cmdline_memory_path(json_t *words, const struct instance *instance);
+void cmdline_kernel(json_t *words, const struct instance *instance);
+void cmdline_vnc(json_t *words, const struct instance *instance, const struct cmdline_plan *plan);
+void cmdline_chroot(json_t *words, const struct cmdline_plan *plan, const char *run_as);
+bool cmdline_has_vnc(const struct instance *instance, const struct cmdline_plan *plan);
+bool cmdline_boots_from(const struct instance *instance, const char *what);
+const char *cmdline_scsi_driver(const struct instance *instance);
+json_t *cmdline_root_port(int slot); /* of q35; new reference */
+
+/* cmdline_devices.c: the devices of the executed form and what stands behind them. */
+void cmdline_devices(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kvm_cmd of the runtime file, in the form and order of Ganeti 3.0: paths instead of descriptors, option
+ * strings instead of JSON, no disks, no NICs and nothing else that Ganeti adds when it executes it. With it
+ * Ganeti can start the instance again; the guest then finds the hardware of cmdline_build.
+ */
+#include "cmdline_private.h"
+
+#include <string.h>
+
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/state/hvparams.h"
+
+/* "DRIVER,key=value,…" from what -device takes as JSON; numbers and booleans in QEMU's words. */
+static void add_device(json_t *words, json_t *stolen)
+{
+    AUTO_FREE char *option = memory_copy(json_string_value(json_object_get(stolen, "driver")));
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(stolen, key, value)
+    {
+        AUTO_FREE char *text =
+            json_is_integer(value)
+                ? memory_format("%" JSON_INTEGER_FORMAT, json_integer_value(value))
+            : json_is_boolean(value) ? memory_copy(json_is_true(value) ? "on" : "off")
+                                     : text_double_commas(json_string_value(value));
+        if (strcmp(key, "driver") == 0)
+            continue;
+        AUTO_FREE char *shorter = option;
+        option = memory_format("%s,%s=%s", shorter, key, text);
+    }
+    cmdline_pair(words, "-device", option);
+    json_decref(stolen);
+}
+
+static void add_file(json_t *words, const char *option, const struct rundir *rundir,
+                     enum rundir_file file, const struct instance *instance)
+{
+    AUTO_FREE char *path = rundir_path(rundir, file, instance->name);
+
+    cmdline_pair(words, option, path);
+}
+
+/* A unix socket that QEMU makes and listens on. */
+static void add_socket(json_t *words, const char *option, const char *before,
+                       const struct rundir *rundir, enum rundir_file file,
+                       const struct instance *instance, const char *after)
+{
+    AUTO_FREE char *path = rundir_path(rundir, file, instance->name);
+    AUTO_FREE char *doubled = text_double_commas(path);
+
+    cmdline_format(words, option, "%s%s,server=on,wait=off%s", before, doubled, after);
+}
+
+static void add_controllers(json_t *words, const struct instance *instance,
+                            const struct cmdline_plan *plan)
+{
+    const struct placement *placement = plan->placement;
+
+    for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= placement->last_port;
+         slot++)
+        add_device(words, cmdline_root_port(slot));
+    if (placement->scsi_slot != SLOT_NONE)
+        add_device(words, placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
+                                           placement->scsi_slot));
+    if (placement->balloon_slot != SLOT_NONE)
+        add_device(words, placement_hvinfo(instance, "virtio-balloon-pci", "balloon",
+                                           placement->balloon_slot));
+}
+
+static void add_boot(json_t *words, const struct instance *instance)
+{
+    if (cmdline_boots_from(instance, "cdrom"))
+        cmdline_pair(words, "-boot", "d");
+    else if (cmdline_boots_from(instance, "floppy"))
+        cmdline_pair(words, "-boot", "a");
+    else if (cmdline_boots_from(instance, "network"))
+        cmdline_pair(words, "-boot", "n");
+}
+
+/* index=2: where cmdline_build puts it. */
+static void add_media(json_t *words, const struct instance *instance)
+{
+    AUTO_FREE char *cdrom =
+        text_double_commas(hvparams_text(instance->hvparams, "cdrom_image_path"));
+    AUTO_FREE char *floppy =
+        text_double_commas(hvparams_text(instance->hvparams, "floppy_image_path"));
+
+    if (cdrom[0] != '\0')
+        cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=ide,index=2", cdrom);
+    if (floppy[0] != '\0')
+        cmdline_format(words, "-drive", "file=%s,format=raw,if=floppy,read-only=on", floppy);
+}
+
+static void add_agent(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan, const struct rundir *rundir)
+{
+    if (!hvparams_truth(instance->hvparams, "use_guest_agent") ||
+        plan->placement->serial_slot == SLOT_NONE)
+        return;
+    add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
+    add_device(words, placement_hvinfo(instance, "virtio-serial-pci", "spice",
+                                       plan->placement->serial_slot));
+    cmdline_pair(words, "-device",
+                 "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+}
+
+static void add_process(json_t *words, const struct instance *instance,
+                        const struct cmdline_plan *plan, const struct rundir *rundir)
+{
+    cmdline_word(words, hvparams_text(instance->hvparams, "kvm_path"));
+    cmdline_pair(words, "-name", instance->name);
+    /* A JSON number, as Ganeti writes it. */
+    cmdline_word(words, "-m");
+    json_array_append_new(words, memory_json(json_integer(instance->maxmem_mib)));
+    cmdline_smp(words, instance);
+    add_file(words, "-pidfile", rundir, RUNDIR_PID, instance);
+    add_controllers(words, instance, plan);
+    cmdline_word(words, "-daemonize");
+    add_file(words, "-D", rundir, RUNDIR_LOG, instance);
+    if (strcmp(hvparams_text(instance->hvparams, "reboot_behavior"), "exit") == 0)
+        cmdline_word(words, "-no-reboot");
+    cmdline_machine(words, instance, plan, plan->kvm ? "kvm" : NULL, false);
+}
+
+static void add_extra(json_t *words, const struct instance *instance)
+{
+    char **extra = NULL;
+    size_t count = 0;
+
+    /* cmdline_build has split it before. */
+    if (text_words(hvparams_text(instance->hvparams, "kvm_extra"), &extra, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        cmdline_word(words, extra[i]);
+    text_words_release(extra);
+}
+
+json_t *cmdline_record(const struct instance *instance, const struct cmdline_plan *plan,
+                       const struct rundir *rundir)
+{
+    const json_t *hvparams = instance->hvparams;
+    const char *cpu = hvparams_text(hvparams, "cpu_type");
+    json_t *words = memory_json(json_array());
+
+    add_process(words, instance, plan, rundir);
+    add_boot(words, instance);
+    add_media(words, instance);
+    cmdline_kernel(words, instance);
+    cmdline_memory_path(words, instance);
+    add_socket(words, "-monitor", "unix:", rundir, RUNDIR_MONITOR, instance, "");
+    if (hvparams_truth(hvparams, "serial_console"))
+        add_socket(words, "-serial", "unix:", rundir, RUNDIR_SERIAL, instance, "");
+    else
+        cmdline_pair(words, "-serial", "none");
+    cmdline_word(words, "-usb");
+    if (cmdline_has_vnc(instance, plan))
+        cmdline_pair(words, "-device", "usb-tablet,id=tablet");
+    cmdline_vnc(words, instance, plan);
+    if (hvparams_truth(hvparams, "use_localtime"))
+        cmdline_pair(words, "-rtc", "base=localtime");
+    cmdline_chroot(words, plan, NULL);
+    if (cpu[0] != '\0')
+        cmdline_pair(words, "-cpu", cpu);
+    cmdline_pair(words, "-uuid", instance->uuid);
+    add_agent(words, instance, plan, rundir);
+    add_extra(words, instance);
+    return words;
+}

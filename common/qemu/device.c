@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/qemu/device.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/state/placement.h"
+
+enum { ID_SIZE = 32 };
+
+static void put(json_t *object, const char *key, json_t *stolen)
+{
+    json_object_set_new(object, key, memory_json(stolen));
+}
+
+static void put_text(json_t *object, const char *key, const char *text)
+{
+    put(object, key, json_string(text));
+}
+
+/* The id of a device: what its hvinfo says, also in the style of other tools; else made of its uuid. */
+static const char *device_id(const json_t *hvinfo, const char *kind, const char *uuid,
+                             char made[ID_SIZE])
+{
+    const char *given = json_text(hvinfo, "id");
+
+    if (given != NULL)
+        return given;
+    placement_id(kind, uuid, made);
+    return made;
+}
+
+static const char *disk_driver(const struct disk *disk, const struct instance *instance)
+{
+    const char *given = json_text(disk->hvinfo, "driver");
+
+    return given != NULL ? given : placement_disk_driver(disk, instance);
+}
+
+/* A CD-ROM drive as a disk's frontend never writes, whatever the disk's mode. */
+static bool is_read_only(const struct disk *disk, const struct instance *instance)
+{
+    const char *driver = disk_driver(disk, instance);
+
+    return disk->read_only ||
+           (driver != NULL && (strcmp(driver, "scsi-cd") == 0 || strcmp(driver, "ide-cd") == 0));
+}
+
+static json_t *cache(bool direct, bool no_flush)
+{
+    return memory_json(json_pack("{s:b, s:b}", "direct", direct, "no-flush", no_flush));
+}
+
+/* auto-read-only is said, not left to its default: a node that QEMU opens read-only first and upgrades
+ * later would need a second, read-only descriptor in its fd set. */
+static json_t *protocol_node(int set, bool block_device, bool read_only)
+{
+    AUTO_FREE char *name = memory_format("/dev/fdset/%d", set);
+
+    return memory_json(json_pack("{s:s, s:s, s:b, s:b, s:s}", "driver",
+                                 block_device ? "host_device" : "file", "filename", name,
+                                 "read-only", read_only, "auto-read-only", 0, "locking", "auto"));
+}
+
+json_t *device_blockdev(const struct disk *disk, const struct instance *instance, int set,
+                        bool block_device)
+{
+    bool read_only = is_read_only(disk, instance);
+    struct disk_settings settings;
+    char made[ID_SIZE];
+
+    disk_settings(disk, instance, &settings);
+    json_t *file = protocol_node(set, block_device, read_only);
+    put_text(file, "aio", settings.aio);
+    put_text(file, "discard", settings.discard);
+    put(file, "cache", cache(settings.direct, settings.no_flush));
+
+    json_t *node = memory_json(json_object());
+    put_text(node, "driver", settings.format);
+    put_text(node, "node-name", device_id(disk->hvinfo, "disk", disk->uuid, made));
+    put(node, "read-only", json_boolean(read_only));
+    put_text(node, "discard", settings.discard);
+    put(node, "cache", cache(settings.direct, settings.no_flush));
+    put(node, "file", file);
+    return node;
+}
+
+json_t *device_cdrom_blockdev(const char *node, int set, bool block_device)
+{
+    return memory_json(json_pack("{s:s, s:s, s:b, s:o}", "driver", "raw", "node-name", node,
+                                 "read-only", 1, "file", protocol_node(set, block_device, true)));
+}
+
+/* Where it sits: copied as it stands, numbers as numbers. */
+static void put_address(json_t *device, const json_t *hvinfo)
+{
+    static const char *const keys[] = {"bus", "addr", "unit", "channel", "scsi-id", "lun"};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        json_t *value = json_member(hvinfo, keys[i]);
+        if (value != NULL)
+            put(device, keys[i], json_incref(value));
+    }
+}
+
+/* The two that hand commands through to a real device: they have neither a cache nor a serial number of
+ * their own to set. */
+static bool is_passthrough(const char *driver)
+{
+    return strcmp(driver, "scsi-block") == 0 || strcmp(driver, "scsi-generic") == 0;
+}
+
+json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex)
+{
+    const char *driver = disk_driver(disk, instance);
+    struct disk_settings settings;
+    char made[ID_SIZE];
+    const char *id = device_id(disk->hvinfo, "disk", disk->uuid, made);
+
+    disk_settings(disk, instance, &settings);
+    json_t *device = memory_json(json_object());
+    put_text(device, "driver", driver != NULL ? driver : "virtio-blk-pci");
+    put_text(device, "id", id);
+    put_text(device, "drive", id);
+    put_address(device, disk->hvinfo);
+    if (driver == NULL || !is_passthrough(driver)) {
+        if (settings.serial != NULL)
+            put_text(device, "serial", settings.serial);
+        /* "on" and "off" in words: the property is an OnOffAuto, which takes no boolean. */
+        put_text(device, "write-cache", settings.write_cache ? "on" : "off");
+    }
+    if (bootindex > 0)
+        put(device, "bootindex", json_integer(bootindex));
+    return device;
+}
+
+int device_open_flags(const struct disk *disk, const struct instance *instance)
+{
+    struct disk_settings settings;
+
+    disk_settings(disk, instance, &settings);
+    return (is_read_only(disk, instance) ? O_RDONLY : O_RDWR) | (settings.direct ? O_DIRECT : 0);
+}
+
+/* "12" for one queue, "12:13" for more: the keys differ as well. */
+static void put_descriptors(json_t *netdev, const char *one, const char *many,
+                            const char *const *names, size_t queues)
+{
+    AUTO_FREE char *list = memory_copy(names[0]);
+
+    for (size_t i = 1; i < queues; i++) {
+        AUTO_FREE char *shorter = list;
+        list = memory_format("%s:%s", shorter, names[i]);
+    }
+    put_text(netdev, queues > 1 ? many : one, list);
+}
+
+json_t *device_netdev(const struct nic *nic, const char *const *names,
+                      const char *const *vhost_names, size_t queues)
+{
+    json_t *netdev = memory_json(json_object());
+    char made[ID_SIZE];
+
+    put_text(netdev, "type", "tap");
+    put_text(netdev, "id", device_id(nic->hvinfo, "nic", nic->uuid, made));
+    put_descriptors(netdev, "fd", "fds", names, queues);
+    if (vhost_names != NULL) {
+        put(netdev, "vhost", json_true());
+        put(netdev, "vhostforce", json_true());
+        put_descriptors(netdev, "vhostfd", "vhostfds", vhost_names, queues);
+    }
+    return netdev;
+}
+
+json_t *device_nic(const struct nic *nic, const struct instance *instance, size_t queues,
+                   int bootindex, bool no_rom)
+{
+    const char *driver = json_text(nic->hvinfo, "driver");
+    char made[ID_SIZE];
+    const char *id = device_id(nic->hvinfo, "nic", nic->uuid, made);
+
+    if (driver == NULL)
+        driver = placement_nic_driver(instance);
+    if (driver == NULL)
+        driver = "virtio-net-pci";
+    json_t *device = memory_json(json_object());
+    put_text(device, "driver", driver);
+    put_text(device, "id", id);
+    put_text(device, "netdev", id);
+    put_text(device, "mac", nic->mac);
+    put_address(device, nic->hvinfo);
+    if (queues > 1 && strncmp(driver, "virtio-net", strlen("virtio-net")) == 0) {
+        put(device, "mq", json_true());
+        put(device, "vectors", json_integer((json_int_t)(2 * queues + 2)));
+    }
+    if (bootindex > 0)
+        put(device, "bootindex", json_integer(bootindex));
+    if (no_rom && strcmp(driver, "ne2k_isa") != 0) /* an ISA card has no ROM to leave out */
+        put_text(device, "romfile", "");
+    return device;
+}
