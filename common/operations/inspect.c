@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/operations/inspect.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/transaction.h"
+#include "kvm/host/network.h"
+#include "kvm/host/tap.h"
+#include "kvm/operations/session.h"
+#include "kvm/qemu/events.h"
+#include "kvm/state/hvparams.h"
+#include "kvm/state/placement.h"
+
+enum { RECENT_EVENTS = 64 };
+
+static void put(json_t *object, const char *key, json_t *value)
+{
+    json_object_set_new(object, key, memory_json(value));
+}
+
+/* The last word on whether the guest's CPUs run, from the event log: "running", "paused", or NULL. */
+static const char *state_by_events(const struct rundir *rundir, const char *name)
+{
+    AUTO_JSON json_t *events = events_read(rundir, name, RECENT_EVENTS, NULL);
+
+    for (size_t i = json_array_size(events); i-- > 0;) {
+        const char *event = json_text(json_array_get(events, i), "event");
+        if (event == NULL)
+            continue;
+        if (strcmp(event, "RESUME") == 0)
+            return "running";
+        if (strcmp(event, "STOP") == 0 || strcmp(event, "KVM_SUITE_START") == 0)
+            return "paused";
+    }
+    return NULL;
+}
+
+static const char *live_state(const struct session *session)
+{
+    if (session->has_runtime && session->runtime.state == RUNTIME_STARTING)
+        return "starting";
+    const char *state = state_by_events(session->rundir, session->name);
+    return state != NULL ? state : "running";
+}
+
+static void tell_ending(const struct session *session, json_t *brief)
+{
+    struct ending ending = {0};
+
+    events_ending(session->rundir, session->name, session->has_runtime ? &session->runtime : NULL,
+                  session_is_live(session), &ending);
+    if (ending.text[0] == '\0')
+        return;
+    put(brief, "ending", json_string(ending_kind_name(ending.kind)));
+    put(brief, "reason", json_string(ending.text));
+    if (ending.at > 0)
+        put(brief, "ended_at", json_real(ending.at));
+}
+
+static void tell_runtime(const struct session *session, json_t *brief)
+{
+    const struct instance *instance = &session->runtime.instance;
+
+    if (!session->has_runtime) {
+        if (session->runtime_fault.text[0] != '\0')
+            put(brief, "fault", json_string(session->runtime_fault.text));
+        return;
+    }
+    put(brief, "uuid", json_string(instance->uuid));
+    put(brief, "memory_mib", json_integer(instance->maxmem_mib));
+    put(brief, "vcpus", json_integer(instance->vcpus));
+    put(brief, "recorded", json_string(runtime_state_name(session->runtime.state)));
+}
+
+static json_t *brief_of(const struct session *session)
+{
+    json_t *brief = memory_json(json_pack("{s:s}", "instance", session->name));
+    char holder[256];
+
+    if (session_is_live(session)) {
+        put(brief, "state", json_string(live_state(session)));
+        put(brief, "pid", json_integer(session->process.pid));
+        put(brief, "since", json_real(process_started_at(session->process.start_time)));
+        struct error odd = {0};
+        if (session_check_recorded(session, &odd) < 0)
+            put(brief, "fault", json_string(odd.text));
+    } else {
+        put(brief, "state", json_string(session->has_files ? "stopped" : "absent"));
+    }
+    tell_runtime(session, brief);
+    if (!session_is_live(session) && session->has_files)
+        tell_ending(session, brief);
+    if (rundir_lock_holder(session->rundir, session->name, holder, sizeof(holder)))
+        put(brief, "busy", json_string(holder));
+    return brief;
+}
+
+static json_t *unknown(const char *name, const struct error *error)
+{
+    return memory_json(json_pack("{s:s, s:s, s:s}", "instance", name, "state", "unknown", "fault",
+                                 error->text));
+}
+
+json_t *inspect_brief(const struct rundir *rundir, const char *name)
+{
+    AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
+    struct error error = {0};
+
+    if (session_open(&session, rundir, NULL, name, false, 0, &error) < 0)
+        return unknown(name, &error);
+    return brief_of(&session);
+}
+
+bool inspect_is_live(const json_t *brief)
+{
+    static const char *const live[] = {"running", "paused", "starting"};
+    const char *state = json_text(brief, "state");
+
+    for (size_t i = 0; state != NULL && i < COUNT(live); i++)
+        if (strcmp(state, live[i]) == 0)
+            return true;
+    return false;
+}
+
+/* ---- detail ---- */
+
+static json_t *tell_disks(const struct session *session)
+{
+    static const char *const states[] = {"present", "adding", "removing"};
+    const struct instance *instance = &session->runtime.instance;
+    json_t *list = memory_json(json_array());
+
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        const struct disk *disk = &instance->disks[i];
+        int slot = placement_slot(disk->hvinfo);
+        json_t *one = memory_json(json_pack(
+            "{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:b, s:s}", "index", (int)i, "uuid", disk->uuid,
+            "name", disk->name, "path", disk->path, "uri", disk->uri, "id",
+            json_text(disk->hvinfo, "id"), "read_only", disk->read_only, "state",
+            states[runtime_device_state(&session->runtime, disk->uuid)]));
+        if (slot != SLOT_NONE)
+            put(one, "slot", json_integer(slot));
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
+static json_t *tell_nics(const struct session *session)
+{
+    static const char *const states[] = {"present", "adding", "removing"};
+    const struct instance *instance = &session->runtime.instance;
+    json_t *list = memory_json(json_array());
+    char tap[TAP_NAME_SIZE];
+
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        const struct nic *nic = &instance->nics[i];
+        int slot = placement_slot(nic->hvinfo);
+        json_t *one = memory_json(json_pack(
+            "{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s}", "index", (int)i, "uuid",
+            nic->uuid, "name", nic->name, "mac", nic->mac, "mode", nic->mode_name, "link",
+            nic->link, "ip", nic->ip, "id", json_text(nic->hvinfo, "id"), "state",
+            states[runtime_device_state(&session->runtime, nic->uuid)]));
+        if (network_read_tap(session->rundir, session->name, nic->uuid, tap))
+            put(one, "tap", json_string(tap));
+        if (slot != SLOT_NONE)
+            put(one, "slot", json_integer(slot));
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
+/* "running" and "paused" by QEMU's own word, which goes before what the event log says. */
+static void tell_live(const struct session *session, deadline_t deadline, json_t *detail)
+{
+    struct error error = {0};
+    char status[32];
+    AUTO_JSON json_t *balloon = NULL;
+    AUTO_QMP struct qmp *qmp = monitor_open(session->rundir, session->name, RUNDIR_QUERY,
+                                            &session->process, deadline, &error);
+
+    if (qmp == NULL || monitor_status(qmp, deadline, status, &error) < 0) {
+        if (json_text(detail, "fault") == NULL)
+            put(detail, "fault", json_string(error.text));
+        return;
+    }
+    put(detail, "status", json_string(status));
+    if (strcmp(json_text(detail, "state"), "starting") != 0)
+        put(detail, "state",
+            json_string(strcmp(status, "running") == 0 ? "running" : "paused"));
+    json_object_set_new(detail, "qemu",
+                        json_deep_copy(qmp_version(qmp)));
+    if (qmp_call(qmp, "query-balloon", NULL, deadline, &balloon, NULL) == QMP_DONE)
+        put(detail, "memory_actual_mib", json_integer(json_number(balloon, "actual", 0) / 1048576));
+}
+
+static void tell_access(const struct session *session, json_t *detail)
+{
+    const struct instance *instance = &session->runtime.instance;
+    const char *vnc = hvparams_text(instance->hvparams, "vnc_bind_address");
+    AUTO_FREE char *console = inspect_console(session->rundir, session->name, NULL);
+
+    if (console != NULL)
+        put(detail, "console", json_string(console));
+    if (vnc[0] == '/')
+        put(detail, "vnc", json_sprintf("%s/%s.vnc", vnc, session->name));
+    else if (vnc[0] != '\0')
+        put(detail, "vnc", json_sprintf("%s:%lld", vnc, (long long)instance->network_port));
+}
+
+json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t deadline)
+{
+    AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
+    struct error error = {0};
+
+    if (session_open(&session, rundir, NULL, name, false, 0, &error) < 0)
+        return unknown(name, &error);
+    json_t *detail = brief_of(&session);
+    if (session.has_runtime) {
+        const json_t *hvparams = session.runtime.instance.hvparams;
+        put(detail, "machine", json_string(hvparams_text(hvparams, "machine_version")));
+        put(detail, "accelerator",
+            json_string(strcmp(hvparams_text(hvparams, "kvm_flag"), "enabled") == 0 ? "kvm"
+                                                                                    : "tcg"));
+        put(detail, "disks", tell_disks(&session));
+        put(detail, "nics", tell_nics(&session));
+        for (size_t i = 0; i < session.runtime.notes.count; i++) {
+            if (i == 0)
+                put(detail, "notes", json_array());
+            json_array_append_new(json_object_get(detail, "notes"),
+                                  json_string(session.runtime.notes.items[i]));
+        }
+        put(detail, "runtime", runtime_ganeti_json(&session.runtime));
+    }
+    if (session_is_live(&session)) {
+        tell_live(&session, deadline, detail);
+        if (session.has_runtime)
+            tell_access(&session, detail);
+    }
+    return detail;
+}
+
+char *inspect_console(const struct rundir *rundir, const char *name, struct error *error)
+{
+    char relative[RUNDIR_PATH_MAX];
+
+    rundir_name(RUNDIR_SERIAL, name, relative);
+    if (!file_exists(rundir->fd, relative)) {
+        error_set(error, STATUS_STATE, "%s: it has no serial console here (serial_console false, or "
+                                       "it does not run)",
+                  name);
+        return NULL;
+    }
+    AUTO_FREE char *path = rundir_path(rundir, RUNDIR_SERIAL, name);
+    return memory_format("socat STDIO,raw,echo=0,escape=0x1d UNIX-CONNECT:%s", path);
+}
