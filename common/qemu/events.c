@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/log.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/qemu/events.h"
+#include "events_private.h"
+
+enum { LOG_SIZE_MAX = 1024 * 1024, WORD_SIZE = 32 };
+
+/* -1 with errno; what is not a regular file of ours is no log. */
+static int open_log(const struct rundir *rundir, enum rundir_file which, const char *name,
+                    int flags, off_t *size)
+{
+    char file[RUNDIR_PATH_MAX];
+    rundir_name(which, name, file);
+    int log =
+        openat(rundir->fd, file, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+    if (log < 0)
+        return -1;
+    struct stat status;
+    if (fstat(log, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 1 &&
+        (status.st_uid == 0 || status.st_uid == geteuid())) {
+        *size = status.st_size;
+        return log;
+    }
+    close(log);
+    errno = EINVAL;
+    return -1;
+}
+
+char *events_tail(const struct rundir *rundir, enum rundir_file which, const char *name,
+                  size_t most)
+{
+    off_t size = 0;
+    AUTO_CLOSE int log = open_log(rundir, which, name, O_RDONLY, &size);
+    off_t from = size > (off_t)most ? size - (off_t)most : 0;
+    size_t length = log < 0 ? 0 : (size_t)(size - from), got = 0;
+    char *text = memory_zeroed(length + 1, 1);
+    while (got < length) {
+        ssize_t count = pread(log, text + got, length - got, from + (off_t)got);
+        if (count <= 0 && errno != EINTR)
+            break;
+        got += count > 0 ? (size_t)count : 0;
+    }
+    for (size_t i = 0; i < got; i++) /* a hole left by a crash would end the text here */
+        text[i] = text[i] == '\0' ? '?' : text[i];
+    text[got] = '\0';
+    const char *newline = from > 0 ? strchr(text, '\n') : NULL;
+    if (newline != NULL) /* the first line is cut */
+        memmove(text, newline + 1, strlen(newline + 1) + 1);
+    return text;
+}
+
+/* NULL when the line is no event. */
+static json_t *parse_line(const char *line, size_t length)
+{
+    json_t *event = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL);
+    if (event != NULL && json_text(event, "event") != NULL)
+        return event;
+    json_decref(event);
+    return NULL;
+}
+
+/* The next line that is not empty; false at the end. *line is moved behind it. */
+static bool next_line(const char **line, const char **begin, size_t *length)
+{
+    *begin = *line + strspn(*line, "\r\n");
+    *length = strcspn(*begin, "\r\n");
+    *line = *begin + *length;
+    return *length > 0;
+}
+
+/* The last `most` of an array; steals it. */
+static json_t *last_of(json_t *events, size_t most)
+{
+    size_t count = json_array_size(events);
+    if (most == 0 || count <= most)
+        return events;
+    json_t *last = memory_json(json_array());
+    for (size_t i = count - most; i < count; i++)
+        json_array_append(last, json_array_get(events, i));
+    json_decref(events);
+    return last;
+}
+
+json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged)
+{
+    json_t *events = memory_json(json_array());
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    size_t faults = 0, length = 0;
+    for (const char *line = text, *begin = NULL; next_line(&line, &begin, &length);) {
+        json_t *event = parse_line(begin, length);
+        if (event != NULL)
+            json_array_append_new(events, event);
+        else
+            faults++;
+    }
+    if (damaged != NULL)
+        *damaged = faults;
+    return last_of(events, most);
+}
+
+double events_time(const json_t *event)
+{
+    const json_t *stamp = json_object_get(event, "timestamp");
+    return (double)json_number(stamp, "seconds", 0) +
+           (double)json_number(stamp, "microseconds", 0) / 1e6;
+}
+
+bool events_seen(const struct rundir *rundir, const char *name, const char *event, double since)
+{
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    bool seen = false;
+    size_t length = 0;
+    for (const char *line = text, *begin = NULL; !seen && next_line(&line, &begin, &length);) {
+        if (memmem(begin, length, event, strlen(event)) == NULL) /* parsing is the slow part */
+            continue;
+        AUTO_JSON json_t *one = parse_line(begin, length);
+        seen =
+            one != NULL && strcmp(json_text(one, "event"), event) == 0 && events_time(one) >= since;
+    }
+    return seen;
+}
+
+static json_t *event_of_ours(const char *event, const char *action, json_t *detail)
+{
+    char program[WORD_SIZE], user[WORD_SIZE];
+    process_describe(getpid(), program, sizeof(program), user, sizeof(user));
+    json_t *data =
+        memory_json(json_pack("{s:s*, s:s*, s:I, s:s}", "program", log_program(), "action", action,
+                              "pid", (json_int_t)getpid(), "user", user));
+    if (detail != NULL)
+        json_object_update_missing(data, detail);
+    json_decref(detail);
+    double now = clock_wall();
+    json_int_t seconds = (json_int_t)now;
+    json_int_t microseconds = (json_int_t)((now - (double)seconds) * 1e6);
+    return memory_json(json_pack("{s:{s:I, s:I}, s:s, s:o}", "timestamp", "seconds", seconds,
+                                 "microseconds", microseconds, "event", event, "data", data));
+}
+
+void events_note(const struct rundir *rundir, const char *name, const char *event,
+                 const char *action, json_t *detail)
+{
+    AUTO_JSON json_t *line = event_of_ours(event, action, detail);
+    AUTO_FREE char *compact = json_compact(line);
+    off_t size = 0;
+    AUTO_CLOSE int log = open_log(rundir, RUNDIR_EVENTS, name, O_RDWR | O_APPEND | O_CREAT, &size);
+    if (log < 0)
+        return;
+    char last = '\n'; /* a line that QEMU could not finish must not swallow ours */
+    bool cut = size > 0 && pread(log, &last, 1, size - 1) == 1 && last != '\n';
+    AUTO_FREE char *text = memory_format("%s%s\n", cut ? "\n" : "", compact);
+    file_write_all(log, text, strlen(text));
+}
+
+/* A new file with the last half in the place of the old one: at a start nobody writes to it. */
+static int halve(const struct rundir *rundir, const char *name, struct error *error)
+{
+    char file[RUNDIR_PATH_MAX];
+    rundir_name(RUNDIR_EVENTS, name, file);
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX / 2);
+    return file_replace(rundir->fd, file, text, strlen(text), error);
+}
+
+int events_open(const struct rundir *rundir, const char *name, struct error *error)
+{
+    char file[RUNDIR_PATH_MAX];
+    rundir_name(RUNDIR_EVENTS, name, file);
+    off_t size = 0;
+    int log = open_log(rundir, RUNDIR_EVENTS, name, O_WRONLY | O_APPEND | O_CREAT, &size);
+    if (log >= 0 && size > LOG_SIZE_MAX) {
+        close(log);
+        if (halve(rundir, name, error) != 0)
+            return -1;
+        log = open_log(rundir, RUNDIR_EVENTS, name, O_WRONLY | O_APPEND, &size);
+    }
+    if (log < 0 && errno == EINVAL)
+        return error_set(error, STATUS_FAILED, "%s/%s: not a regular file of ours", rundir->path,
+                         file);
+    if (log < 0)
+        return error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, file);
+    /* O_NONBLOCK was for opening; QEMU inherits the flags */
+    if (fcntl(log, F_SETFL, O_APPEND) != 0) {
+        error_errno(error, STATUS_FAILED, "%s/%s: fcntl", rundir->path, file);
+        close(log);
+        return -1;
+    }
+    return log;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading logs, for events.c (the lines) and events_ending.c (what they mean). */
+#ifndef KVM_QEMU_EVENTS_PRIVATE_H
+#define KVM_QEMU_EVENTS_PRIVATE_H
+
+#include <stddef.h>
+#include <jansson.h>
+#include "kvm/state/rundir.h"
+
+/* The last `most` bytes of a log, from a line's begin, NUL bytes replaced; "" when there is none. The
+ * caller frees. */
+char *events_tail(const struct rundir *rundir, enum rundir_file which, const char *name,
+                  size_t most);
+
+/* Seconds since the epoch; 0: the event has no time. */
+double events_time(const json_t *event);
+
+#endif
