@@ -157,6 +157,56 @@ void check_keys(const struct check *check, const json_t *object, const char *con
     }
 }
 
+static bool has_control_below(const json_t *value)
+{
+    const char *key;
+    json_t *item;
+    size_t index;
+
+    if (json_is_string(value))
+        return text_has_control(json_string_value(value));
+    json_array_foreach(value, index, item)
+    {
+        if (has_control_below(item))
+            return true;
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, item)
+    {
+        if (text_has_control(key) || has_control_below(item))
+            return true;
+    }
+    return false;
+}
+
+bool check_strings(const struct check *check, const char *key, const json_t *value)
+{
+    if (!has_control_below(value))
+        return true;
+    check_fail(check, key, value, "must not hold control characters");
+    return false;
+}
+
+void check_set(json_t *object, const char *key, json_t *value)
+{
+    /* Can only fail for want of memory: keys come from parsed JSON or from our own text. */
+    if (json_object_set_new(object, key, memory_json(value)) != 0)
+        memory_json(NULL);
+}
+
+json_t *check_copy(const json_t *object)
+{
+    json_t *copy = memory_json(json_object());
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        if (!json_is_null(value))
+            check_set(copy, key, json_deep_copy(value));
+    }
+    return copy;
+}
+
 bool check_is_path(const char *text)
 {
     size_t length = strlen(text);

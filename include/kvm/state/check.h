@@ -45,10 +45,19 @@ const char *check_path(const struct check *check, const json_t *object, const ch
 /* Canonical lower-case uuid into `uuid` (37 bytes): 1 when there, 0 when absent, -1 when wrong. */
 int check_uuid(const struct check *check, const json_t *object, const char *key, char *uuid);
 
+/* No string and no key anywhere below `value` holds a control character. */
+bool check_strings(const struct check *check, const char *key, const json_t *value);
+
 /* Every key is in `known` or `ignored` (NULL-terminated; `ignored` may be NULL); the nearest known one
  * is named. */
 void check_keys(const struct check *check, const json_t *object, const char *const *known,
                 const char *const *ignored);
+
+/* json_object_set_new that can't fail; `value` is stolen. */
+void check_set(json_t *object, const char *key, json_t *value);
+
+/* A deep copy of an object without the members that are null. */
+json_t *check_copy(const json_t *object);
 
 bool check_is_path(const char *text);
 /* Letters, digits and the characters of `extra`; 1 … `most` bytes; no leading '-'. */

@@ -48,8 +48,8 @@ struct nic {
 struct instance {
     char *name;
     char *uuid;
-    int64_t maxmem_mib, minmem_mib;
-    int64_t vcpus;
+    int64_t maxmem_mib, minmem_mib; /* 0: not known (runtime file of another tool without -m) */
+    int64_t vcpus;                  /* 0: not known, likewise */
     json_t *hvparams;      /* filled */
     struct disk *disks;
     size_t disk_count;
@@ -104,6 +104,26 @@ int nic_parse(const json_t *given, const char *where, const json_t *nicparams_de
               struct nic *nic, struct messages *problems);
 void disk_release(struct disk *disk);
 void nic_release(struct nic *nic);
+
+/*
+ * The same out of a runtime file, where another tool may have written: unknown keys are kept, a uuid that
+ * is missing is generated (told in `notes`). Types and strings are checked as strictly. `path` and `uri`
+ * may be NULL; they are copied.
+ */
+int disk_load(const json_t *given, const char *path, const char *uri, const char *where,
+              struct disk *disk, struct messages *notes, struct messages *problems);
+int nic_load(const json_t *given, const char *where, struct nic *nic, struct messages *notes,
+             struct messages *problems);
+
+/* uuid, beparams, tags, network_port and disk_template of a definition into an instance that has its
+ * name; `least` is the least memory and number of vCPUs (0 in a runtime file: not known). */
+void instance_read_head(const json_t *definition, const char *source, int64_t least,
+                        struct instance *instance, struct messages *problems);
+
+/* hvinfo of a disk or NIC; {} is fine. `drivers`: NULL-terminated. Unknown keys are refused unless
+ * `loaded`. */
+void hvinfo_check(const json_t *hvinfo, const char *where, const char *const *drivers, bool loaded,
+                  struct messages *problems);
 
 /* Effective settings of a disk: its params over the hvparams of the running instance; cache is
  * forced to "none" for externally mirrored templates (drbd, blockdev, ext, sharedfile, gluster;

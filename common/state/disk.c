@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/state/instance.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <uuid/uuid.h>
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/transaction.h"
+#include "kvm/state/check.h"
+#include "kvm/state/hvparams.h"
+
+static const char *const known_keys[] = {"path",       "uri",         "name",           "dev_type",
+                                         "logical_id", "children",    "nodes",          "iv_name",
+                                         "size",       "mode",        "params",         "spindles",
+                                         "hvinfo",     "serial_no",   "uuid",           "ctime",
+                                         "mtime",      "cache",       "dynamic_params", "aio",
+                                         "discard",    "forthcoming", "format",         "serial",
+                                         "bus",        NULL};
+static const char *const ignored_keys[] = {"pci", "physical_id", NULL};
+static const char *const short_keys[] = {"cache",  "aio", "discard", "format",
+                                         "serial", "bus", NULL};
+
+/* lvm and drbd8 are what Ganeti up to 2.11 wrote for plain and drbd. */
+static const char *const types[] = {"file", "blockdev", "plain", "drbd",  "sharedfile", "rbd",
+                                    "ext",  "gluster",  "lvm",   "drbd8", NULL};
+static const char *const drivers[] = {
+    "virtio-blk-pci", "scsi-hd", "ide-hd", "scsi-block", "scsi-cd", "scsi-generic", "ide",
+    "scsi",           "sd",      "mtd",    "pflash",     NULL};
+
+static void check_serial(const struct check *check, const json_t *params)
+{
+    const char *serial = check_text(check, params, "serial");
+
+    if (serial != NULL && !check_is_word(serial, "_.:+-", 20))
+        check_fail(check, "serial", json_member(params, "serial"),
+                   "must be 1 to 20 letters, digits and _ . : + -");
+}
+
+/* What Ganeti keeps in params beside ours depends on the storage: plain values of any name. */
+static void check_params(const json_t *params, const char *where, struct messages *problems)
+{
+    static const char *const caches[] = {"default", "none", "writeback", "writethrough", NULL};
+    static const char *const aios[] = {"threads", "native", "io_uring", NULL};
+    static const char *const discards[] = {"ignore", "unmap", "default", NULL};
+    static const char *const formats[] = {"raw", "qcow2", NULL};
+    static const char *const buses[] = {"virtio", "scsi", "ide", "sata", NULL};
+    AUTO_FREE char *prefix = memory_format("%sparams.", where);
+    struct check check = {prefix, problems};
+
+    check_choice(&check, params, "cache", caches);
+    check_choice(&check, params, "aio", aios);
+    check_choice(&check, params, "discard", discards);
+    check_choice(&check, params, "format", formats);
+    check_choice(&check, params, "bus", buses);
+    check_serial(&check, params);
+    check_text(&check, params, "access");
+
+    const char *aio = json_text(params, "aio"), *cache = json_text(params, "cache");
+
+    if (aio != NULL && cache != NULL && strcmp(aio, "native") == 0 && strcmp(cache, "none") != 0)
+        check_fail(&check, "aio", json_member(params, "aio"), "needs cache none");
+}
+
+static void check_logical_id(const struct check *check, json_t *object)
+{
+    json_t *list = check_array(check, object, "logical_id"), *item;
+    const char *type = json_text(object, "dev_type");
+    size_t index;
+
+    json_array_foreach(list, index, item)
+    {
+        if (json_is_object(item) || json_is_array(item))
+            check_fail(check, "logical_id", NULL, "must be a list of strings and numbers");
+    }
+    /* The sixth is DRBD's shared secret: it has no use here, and files are read by others. */
+    if (type != NULL && strncmp(type, "drbd", 4) == 0 && json_array_size(list) > 5)
+        json_array_set_new(list, 5, json_null());
+}
+
+static void check_moments(const struct check *check, const json_t *object)
+{
+    static const char *const moments[] = {"ctime", "mtime"};
+
+    for (size_t i = 0; i < COUNT(moments); i++) {
+        const json_t *value = json_member(object, moments[i]);
+
+        if (value != NULL && !json_is_number(value))
+            check_fail(check, moments[i], value, "must be a number");
+    }
+    const json_t *forthcoming = json_member(object, "forthcoming");
+
+    if (forthcoming != NULL && !json_is_boolean(forthcoming))
+        check_fail(check, "forthcoming", forthcoming, "must be true or false");
+}
+
+/* Puts the canonical form back; a missing one is generated. True when it was generated. */
+static bool settle_uuid(const struct check *check, json_t *object)
+{
+    char text[37] = "";
+    uuid_t binary;
+    int there = check_uuid(check, object, "uuid", text);
+
+    if (there < 0)
+        return false;
+    if (there == 0) {
+        uuid_generate(binary);
+        uuid_unparse_lower(binary, text);
+    }
+    check_set(object, "uuid", json_string(text));
+    return there == 0;
+}
+
+static void check_fields(const struct check *check, json_t *object, bool loaded)
+{
+    static const char *const modes[] = {"rw", "ro", NULL};
+    AUTO_FREE char *hvinfo_place = memory_format("%shvinfo", check->prefix);
+    int64_t number;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(object, key, value)
+    {
+        if (!json_is_string(value)) /* those are told with their own name below */
+            check_strings(check, key, value);
+    }
+    check_text(check, object, "name");
+    check_text(check, object, "iv_name");
+    check_choice(check, object, "mode", modes);
+    if (!loaded)
+        check_choice(check, object, "dev_type", types);
+    const char *type = check_text(check, object, "dev_type");
+
+    if (loaded && type != NULL && !check_is_word(type, "_-", 32))
+        check_fail(check, "dev_type", json_member(object, "dev_type"), "must be a word");
+    check_number(check, object, "size", 0, INT64_MAX >> 20, &number);
+    check_number(check, object, "spindles", 0, INT64_MAX, &number);
+    check_number(check, object, "serial_no", 0, INT64_MAX, &number);
+    check_array(check, object, "children");
+    check_array(check, object, "nodes");
+    check_object(check, object, "dynamic_params");
+    check_params(check_object(check, object, "params"), check->prefix, check->problems);
+    hvinfo_check(check_object(check, object, "hvinfo"), hvinfo_place, drivers, loaded,
+                 check->problems);
+    check_logical_id(check, object);
+    check_moments(check, object);
+}
+
+void disk_refresh(struct disk *disk)
+{
+    const char *mode = json_text(disk->object, "mode");
+    const char *type = json_text(disk->object, "dev_type");
+
+    disk->uuid = json_text(disk->object, "uuid");
+    disk->name = json_text(disk->object, "name");
+    disk->read_only = mode != NULL && strcmp(mode, "ro") == 0;
+    disk->size_mib = json_number(disk->object, "size", 0);
+    disk->dev_type = type == NULL ? "" : type;
+    disk->params = json_member(disk->object, "params");
+    disk->hvinfo = json_member(disk->object, "hvinfo");
+}
+
+void disk_release(struct disk *disk)
+{
+    if (disk == NULL)
+        return;
+    json_decref(disk->object);
+    free(disk->path);
+    free(disk->uri);
+    *disk = (struct disk){0};
+}
+
+static void move_short_keys(const struct check *check, json_t *object)
+{
+    for (size_t i = 0; short_keys[i] != NULL; i++) {
+        json_t *value = json_member(object, short_keys[i]);
+        json_t *params = json_member(object, "params");
+
+        if (value == NULL || (params != NULL && !json_is_object(params)))
+            continue;
+        if (json_member(params, short_keys[i]) != NULL)
+            check_fail(check, short_keys[i], value, "is given in params as well");
+        if (params == NULL)
+            check_set(object, "params", params = json_object());
+        check_set(params, short_keys[i], json_incref(value));
+        json_object_del(object, short_keys[i]);
+    }
+}
+
+static const char *logical_text(const json_t *object, size_t index)
+{
+    const char *text = json_string_value(json_array_get(json_member(object, "logical_id"), index));
+
+    return text == NULL ? "" : text;
+}
+
+/* Where the storage alone tells what the node opens. */
+static char *derived_path(const json_t *object)
+{
+    const char *type = json_text(object, "dev_type");
+    char *path = NULL;
+
+    if (type == NULL)
+        return NULL;
+    if (strcmp(type, "plain") == 0 || strcmp(type, "lvm") == 0)
+        path = memory_format("/dev/%s/%s", logical_text(object, 0), logical_text(object, 1));
+    else if (strcmp(type, "file") == 0 || strcmp(type, "sharedfile") == 0 ||
+             strcmp(type, "blockdev") == 0)
+        path = memory_copy(logical_text(object, 1));
+    if (path == NULL || check_is_path(path))
+        return path;
+    free(path);
+    return NULL;
+}
+
+static void settle_path(const struct check *check, const json_t *given, struct disk *disk)
+{
+    const json_t *uri = json_member(given, "uri");
+
+    if (uri != NULL) {
+        check_fail(check, "uri", uri, "userspace access is not supported yet, give a path");
+        return;
+    }
+    if (json_member(given, "path") != NULL) {
+        disk->path = memory_copy(check_path(check, given, "path"));
+        return;
+    }
+    disk->path = derived_path(disk->object);
+    if (disk->path == NULL)
+        check_fail(check, "path", NULL,
+                   "is missing, and dev_type and logical_id do not tell what to open");
+}
+
+static void settle_defaults(struct disk *disk)
+{
+    json_t *object = disk->object;
+    bool is_device = strncmp(disk->path, "/dev/", 5) == 0;
+
+    if (json_member(object, "mode") == NULL)
+        check_set(object, "mode", json_string("rw"));
+    if (json_member(object, "size") == NULL)
+        check_set(object, "size", json_integer(0));
+    if (json_member(object, "params") == NULL)
+        check_set(object, "params", json_object());
+    if (json_member(object, "dev_type") == NULL)
+        check_set(object, "dev_type", json_string(is_device ? "blockdev" : "file"));
+    const char *type = json_text(object, "dev_type");
+
+    if (json_member(object, "logical_id") != NULL)
+        return;
+    if (strcmp(type, "file") == 0)
+        check_set(object, "logical_id", json_pack("[ss]", "loop", disk->path));
+    else if (strcmp(type, "blockdev") == 0)
+        check_set(object, "logical_id", json_pack("[ss]", "manual", disk->path));
+}
+
+/* Storage that another node may open at the same time (during a migration): the node's page cache would
+ * hide one side's writes from the other. */
+static bool is_mirrored(const char *type)
+{
+    static const char *const mirrored[] = {"drbd",       "drbd8",   "blockdev", "ext",
+                                           "sharedfile", "gluster", NULL};
+
+    return check_is_one_of(type, mirrored);
+}
+
+static void check_cache(const struct check *check, const struct disk *disk)
+{
+    const char *cache = json_text(disk->params, "cache");
+
+    if (cache != NULL && is_mirrored(disk->dev_type) && strcmp(cache, "none") != 0 &&
+        strcmp(cache, "default") != 0)
+        check_fail(check, "params.cache", json_member(disk->params, "cache"),
+                   "must be none for dev_type %s, which another node may open; local volumes are "
+                   "dev_type plain",
+                   disk->dev_type);
+}
+
+int disk_parse(const json_t *given, const char *where, struct disk *disk, struct messages *problems)
+{
+    AUTO_FREE char *prefix = memory_format("%s.", where);
+    struct check check = {prefix, problems};
+    size_t before = problems->count;
+
+    *disk = (struct disk){0};
+    if (!json_is_object(given)) {
+        messages_add(problems, "%s: must be an object", where);
+        return -1;
+    }
+    check_keys(&check, given, known_keys, ignored_keys);
+    disk->object = check_copy(given);
+    json_object_del(disk->object, "path");
+    json_object_del(disk->object, "uri");
+    for (size_t i = 0; ignored_keys[i] != NULL; i++)
+        json_object_del(disk->object, ignored_keys[i]);
+    move_short_keys(&check, disk->object);
+    check_fields(&check, disk->object, false);
+    settle_uuid(&check, disk->object);
+    settle_path(&check, given, disk);
+    if (problems->count == before) {
+        settle_defaults(disk);
+        disk_refresh(disk);
+        check_cache(&check, disk);
+    }
+    if (problems->count == before)
+        return 0;
+    disk_release(disk);
+    return -1;
+}
+
+int disk_load(const json_t *given, const char *path, const char *uri, const char *where,
+              struct disk *disk, struct messages *notes, struct messages *problems)
+{
+    AUTO_FREE char *prefix = memory_format("%s.", where);
+    struct check check = {prefix, problems};
+    size_t before = problems->count;
+
+    *disk = (struct disk){0};
+    if (!json_is_object(given)) {
+        messages_add(problems, "%s: must be an object", where);
+        return -1;
+    }
+    disk->object = check_copy(given);
+    check_fields(&check, disk->object, true);
+    if (settle_uuid(&check, disk->object))
+        messages_add(notes, "%suuid: was missing, generated", prefix);
+    if (problems->count > before) {
+        disk_release(disk);
+        return -1;
+    }
+    disk->path = memory_copy(path);
+    disk->uri = memory_copy(uri);
+    disk_refresh(disk);
+    return 0;
+}
+
+void disk_settings(const struct disk *disk, const struct instance *instance,
+                   struct disk_settings *settings)
+{
+    const char *cache = json_text(disk->params, "cache");
+    const char *aio = json_text(disk->params, "aio");
+    const char *discard = json_text(disk->params, "discard");
+    const char *format = json_text(disk->params, "format");
+
+    settings->cache = cache != NULL ? cache : hvparams_text(instance->hvparams, "disk_cache");
+    settings->aio = aio != NULL ? aio : hvparams_text(instance->hvparams, "disk_aio");
+    settings->discard =
+        discard != NULL ? discard : hvparams_text(instance->hvparams, "disk_discard");
+    settings->format = format != NULL ? format : "raw";
+    settings->serial = json_text(disk->params, "serial");
+    /* QEMU refuses native aio on a cached image. */
+    if (is_mirrored(disk->dev_type) || strcmp(settings->aio, "native") == 0)
+        settings->cache = "none";
+    if (strcmp(settings->discard, "unmap") != 0)
+        settings->discard = "ignore";
+    settings->direct = strcmp(settings->cache, "none") == 0;
+    settings->no_flush = false;
+    settings->write_cache = strcmp(settings->cache, "writethrough") != 0;
+}

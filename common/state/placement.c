@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/state/placement.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/state/check.h"
+#include "kvm/state/hvparams.h"
+
+enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 1 };
+
+void placement_id(const char *kind, const char *uuid, char *buffer)
+{
+    /* Three groups of a uuid: 8 + 4 + 4 digits and two dashes. */
+    snprintf(buffer, 32, "%s-%.18s", kind, uuid);
+}
+
+const char *placement_disk_driver(const struct disk *disk, const struct instance *instance)
+{
+    static const struct {
+        const char *word, *driver;
+    } words[] = {
+        {"virtio", "virtio-blk-pci"},
+        {"paravirtual", "virtio-blk-pci"},
+        {"scsi", "scsi-hd"},
+        {"scsi-hd", "scsi-hd"},
+        {"ide", "ide-hd"},
+        {"sata", "ide-hd"},
+    };
+    const char *word = json_text(disk->params, "bus");
+
+    if (word == NULL)
+        word = hvparams_text(instance->hvparams, "disk_type");
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcmp(words[i].word, word) == 0)
+            return words[i].driver;
+    }
+    return NULL;
+}
+
+const char *placement_nic_driver(const struct instance *instance)
+{
+    static const char *const models[] = {"e1000",    "e1000e", "i82551",  "i82557b", "i82559er",
+                                         "ne2k_pci", "pcnet",  "rtl8139", NULL};
+    const char *type = hvparams_text(instance->hvparams, "nic_type");
+
+    if (strcmp(type, "paravirtual") == 0)
+        return "virtio-net-pci";
+    return check_is_one_of(type, models) ? type : NULL;
+}
+
+int placement_slot(const json_t *hvinfo)
+{
+    const char *bus = json_text(hvinfo, "bus"), *address = json_text(hvinfo, "addr");
+    int64_t port;
+
+    if (bus == NULL || address == NULL)
+        return SLOT_NONE;
+    if (strncmp(bus, "rp", 2) == 0)
+        return text_number(bus + 2, 0, SLOTS_COUNT - 1, &port) ? (int)port : SLOT_NONE;
+    if (strcmp(bus, "pci.0") != 0 || strncmp(address, "0x", 2) != 0)
+        return SLOT_NONE;
+    char *end;
+    long slot = strtol(address + 2, &end, 16);
+
+    if (*end != '\0' || end == address + 2 || slot < 0 || slot >= SLOTS_COUNT)
+        return SLOT_NONE;
+    return (int)slot;
+}
+
+json_t *placement_hvinfo(const struct instance *instance, const char *driver, const char *id,
+                         int slot)
+{
+    char bus[16] = "pci.0", address[16] = "0x0";
+
+    assert(slot >= 0 && slot < SLOTS_COUNT);
+    if (instance_is_q35(instance))
+        snprintf(bus, sizeof(bus), "rp%d", slot);
+    else
+        snprintf(address, sizeof(address), "0x%x", (unsigned)slot);
+    return memory_json(
+        json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", id, "bus", bus, "addr", address));
+}
+
+static bool is_virtio(const char *driver)
+{
+    return strcmp(driver, "virtio-blk-pci") == 0;
+}
+
+static bool is_scsi(const char *driver)
+{
+    return strncmp(driver, "scsi-", 5) == 0;
+}
+
+/* The driver that the disk has, or will have. */
+static const char *disk_driver(const struct disk *disk, const struct instance *instance)
+{
+    const char *driver = json_text(disk->hvinfo, "driver");
+
+    return driver != NULL ? driver : placement_disk_driver(disk, instance);
+}
+
+static bool has_scsi_disk(const struct instance *instance)
+{
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        const char *driver = disk_driver(&instance->disks[i], instance);
+
+        if (driver != NULL && is_scsi(driver))
+            return true;
+    }
+    /* Without one now, the controller still is there for a disk that is added later. */
+    return strncmp(hvparams_text(instance->hvparams, "disk_type"), "scsi", 4) == 0;
+}
+
+static int reserve(struct placement *placement, const json_t *hvinfo, const char *what,
+                   struct error *error)
+{
+    int slot = placement_slot(hvinfo);
+
+    if (slot == SLOT_NONE || slots_reserve(&placement->slots, slot, error) == 0)
+        return 0;
+    error_prefix(error, "%s: hvinfo: %s", what, json_text(hvinfo, "id"));
+    if (error != NULL)
+        error->status = STATUS_USAGE;
+    return -1;
+}
+
+static int reserve_present(const struct instance *instance, struct placement *placement,
+                           struct error *error)
+{
+    char what[32];
+
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        snprintf(what, sizeof(what), "disks[%zu]", i);
+        if (reserve(placement, instance->disks[i].hvinfo, what, error) != 0)
+            return -1;
+    }
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        snprintf(what, sizeof(what), "nics[%zu]", i);
+        if (reserve(placement, instance->nics[i].hvinfo, what, error) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int take(struct placement *placement, int from, const char *what, int *slot,
+                struct error *error)
+{
+    if (slots_take(&placement->slots, from, slot, error) == 0)
+        return 0;
+    error_prefix(error, "%s", what);
+    if (error != NULL)
+        error->status = STATUS_USAGE;
+    return -1;
+}
+
+/* On q35 these sit on pcie.0 beside the root ports, numbered from the same bitmap but with slots of
+ * their own: a root port is for what can be plugged. */
+static int place_controllers(const struct instance *instance, struct placement *placement,
+                             struct error *error)
+{
+    struct placement bus = *placement;
+
+    if (instance_is_q35(instance))
+        slots_begin(&bus.slots);
+    if (has_scsi_disk(instance) &&
+        take(&bus, SLOTS_RESERVED, "SCSI controller", &bus.scsi_slot, error) != 0)
+        return -1;
+    if (take(&bus, SLOTS_RESERVED, "balloon", &bus.balloon_slot, error) != 0)
+        return -1;
+    if (hvparams_truth(instance->hvparams, "use_guest_agent") &&
+        take(&bus, SLOTS_RESERVED, "guest agent's serial controller", &bus.serial_slot, error) != 0)
+        return -1;
+    if (instance_is_q35(instance))
+        bus.slots = placement->slots;
+    *placement = bus;
+    return 0;
+}
+
+/* What names units on a bus that is no PCI: which are taken. */
+struct units {
+    bool ide[IDE_MAX];   /* pc: bus × 2 + unit */
+    bool ahci[AHCI_MAX]; /* q35: one disk a port */
+    bool scsi[SCSI_MAX]; /* scsi-id */
+};
+
+static void mark_unit(const struct disk *disk, bool q35, struct units *units)
+{
+    const char *bus = json_text(disk->hvinfo, "bus");
+    int64_t id = json_number(disk->hvinfo, "scsi-id", -1);
+    int64_t number, unit = json_number(disk->hvinfo, "unit", 0);
+
+    if (bus == NULL)
+        return;
+    if (strcmp(bus, "scsi.0") == 0 && id >= 0 && id < SCSI_MAX)
+        units->scsi[id] = true;
+    if (strncmp(bus, "ide.", 4) != 0 || !text_number(bus + 4, 0, AHCI_MAX - 1, &number))
+        return;
+    if (q35)
+        units->ahci[number] = true;
+    else if (number < 2 && unit >= 0 && unit < 2)
+        units->ide[number * 2 + unit] = true;
+}
+
+static int first_free(const bool *taken, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (!taken[i])
+            return i;
+    }
+    return -1;
+}
+
+static json_t *scsi_hvinfo(const char *driver, const char *id, struct units *units,
+                           struct error *error)
+{
+    int number = first_free(units->scsi, SCSI_MAX);
+
+    if (number < 0) {
+        error_set(error, STATUS_USAGE, "at most %d SCSI disks", SCSI_MAX);
+        return NULL;
+    }
+    units->scsi[number] = true;
+    return memory_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "driver", driver, "id", id,
+                                 "bus", "scsi.0", "channel", 0, "scsi-id", number, "lun", 0));
+}
+
+static json_t *ide_hvinfo(bool q35, const char *driver, const char *id, struct units *units,
+                          struct error *error)
+{
+    bool *taken = q35 ? units->ahci : units->ide;
+    int count = q35 ? AHCI_MAX : IDE_MAX, number = first_free(taken, count);
+    char bus[16];
+
+    if (number < 0) {
+        error_set(error, STATUS_USAGE,
+                  "machine type %s has place for %d %s drives, the CD-ROM among "
+                  "them",
+                  q35 ? "q35" : "pc", count, q35 ? "SATA" : "IDE");
+        return NULL;
+    }
+    taken[number] = true;
+    snprintf(bus, sizeof(bus), "ide.%d", q35 ? number : number / 2);
+    return memory_json(json_pack("{s:s, s:s, s:s, s:i}", "driver", driver, "id", id, "bus", bus,
+                                 "unit", q35 ? 0 : number % 2));
+}
+
+/* The disk's own word for its bus, to tell sata from ide. */
+static bool wants_sata(const struct disk *disk, const struct instance *instance)
+{
+    const char *word = json_text(disk->params, "bus");
+
+    if (word == NULL)
+        word = hvparams_text(instance->hvparams, "disk_type");
+    return strcmp(word, "sata") == 0;
+}
+
+static json_t *disk_hvinfo(const struct instance *instance, const struct disk *disk, int from,
+                           struct placement *placement, struct units *units, struct error *error)
+{
+    bool q35 = instance_is_q35(instance);
+    const char *driver = placement_disk_driver(disk, instance);
+    char id[32];
+    int slot;
+
+    placement_id("disk", disk->uuid, id);
+    if (driver == NULL) {
+        error_set(error, STATUS_USAGE, "disk_type %s is not supported yet",
+                  hvparams_text(instance->hvparams, "disk_type"));
+        return NULL;
+    }
+    if (is_scsi(driver))
+        return scsi_hvinfo(driver, id, units, error);
+    if (is_virtio(driver)) {
+        if (take(placement, from, id, &slot, error) != 0)
+            return NULL;
+        return placement_hvinfo(instance, driver, id, slot);
+    }
+    if (wants_sata(disk, instance) && !q35) {
+        error_set(error, STATUS_USAGE,
+                  "machine type pc has no SATA, use machine type q35 or bus ide");
+        return NULL;
+    }
+    return ide_hvinfo(q35, driver, id, units, error);
+}
+
+static int place_disks(struct instance *instance, int from, struct placement *placement,
+                       struct error *error)
+{
+    bool q35 = instance_is_q35(instance);
+    struct units units = {0};
+
+    if (hvparams_text(instance->hvparams, "cdrom_image_path")[0] != '\0') {
+        units.ide[CDROM_UNIT_PC] = true;
+        units.ahci[CDROM_PORT_Q35] = true;
+    }
+    for (size_t i = 0; i < instance->disk_count; i++)
+        mark_unit(&instance->disks[i], q35, &units);
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        struct disk *disk = &instance->disks[i];
+
+        if (json_object_size(disk->hvinfo) > 0)
+            continue;
+        json_t *hvinfo = disk_hvinfo(instance, disk, from, placement, &units, error);
+
+        if (hvinfo == NULL)
+            return error_prefix(error, "disks[%zu]", i);
+        check_set(disk->object, "hvinfo", hvinfo);
+        disk_refresh(disk);
+    }
+    return 0;
+}
+
+static int place_nics(struct instance *instance, int from, struct placement *placement,
+                      struct error *error)
+{
+    const char *driver = placement_nic_driver(instance);
+
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        struct nic *nic = &instance->nics[i];
+        char id[32];
+        int slot;
+
+        if (json_object_size(nic->hvinfo) > 0)
+            continue;
+        if (driver == NULL)
+            return error_set(error, STATUS_USAGE, "nics[%zu]: nic_type %s is not supported yet", i,
+                             hvparams_text(instance->hvparams, "nic_type"));
+        placement_id("nic", nic->uuid, id);
+        if (take(placement, from, id, &slot, error) != 0)
+            return error_prefix(error, "nics[%zu]", i);
+        check_set(nic->object, "hvinfo", placement_hvinfo(instance, driver, id, slot));
+        nic_refresh(nic);
+    }
+    return 0;
+}
+
+int placement_assign(struct instance *instance, struct placement *placement, struct error *error)
+{
+    int first = (int)hvparams_number(instance->hvparams, "kvm_pci_reservations");
+    int ports = (int)hvparams_number(instance->hvparams, "hotplug_ports");
+
+    *placement = (struct placement){.scsi_slot = SLOT_NONE,
+                                    .balloon_slot = SLOT_NONE,
+                                    .serial_slot = SLOT_NONE,
+                                    .last_port = SLOTS_COUNT - 1};
+    slots_begin(&placement->slots);
+    if (first < SLOTS_RESERVED)
+        first = SLOTS_RESERVED;
+    placement->slots.first = first;
+    if (instance_is_q35(instance) && first + ports - 1 < placement->last_port)
+        placement->last_port = first + ports - 1;
+    placement->slots.end = placement->last_port + 1;
+    if (reserve_present(instance, placement, error) != 0 ||
+        place_controllers(instance, placement, error) != 0 ||
+        place_disks(instance, first, placement, error) != 0)
+        return -1;
+    return place_nics(instance, first, placement, error);
+}
