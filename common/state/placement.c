@@ -158,27 +158,21 @@ static int take(struct placement *placement, int from, const char *what, int *sl
     return -1;
 }
 
-/* On q35 these sit on pcie.0 beside the root ports, numbered from the same bitmap but with slots of
- * their own: a root port is for what can be plugged. */
+/* From the lowest slot, below kvm_pci_reservations where that is given; on q35 each has a root port. */
 static int place_controllers(const struct instance *instance, struct placement *placement,
                              struct error *error)
 {
-    struct placement bus = *placement;
+    bool serial = hvparams_truth(instance->hvparams, "use_guest_agent");
 
-    if (instance_is_q35(instance))
-        slots_begin(&bus.slots);
     if (has_scsi_disk(instance) &&
-        take(&bus, SLOTS_RESERVED, "SCSI controller", &bus.scsi_slot, error) != 0)
+        take(placement, SLOTS_RESERVED, "SCSI controller", &placement->scsi_slot, error) != 0)
         return -1;
-    if (take(&bus, SLOTS_RESERVED, "balloon", &bus.balloon_slot, error) != 0)
+    if (take(placement, SLOTS_RESERVED, "balloon", &placement->balloon_slot, error) != 0)
         return -1;
-    if (hvparams_truth(instance->hvparams, "use_guest_agent") &&
-        take(&bus, SLOTS_RESERVED, "guest agent's serial controller", &bus.serial_slot, error) != 0)
-        return -1;
-    if (instance_is_q35(instance))
-        bus.slots = placement->slots;
-    *placement = bus;
-    return 0;
+    if (!serial)
+        return 0;
+    return take(placement, SLOTS_RESERVED, "guest agent's controller", &placement->serial_slot,
+                error);
 }
 
 /* What names units on a bus that is no PCI: which are taken. */
