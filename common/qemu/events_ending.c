@@ -14,7 +14,7 @@
 #include "kvm/qemu/events.h"
 #include "events_private.h"
 
-enum { LOG_TAIL = 64 * 1024, TIME_SIZE = 48, BY_SIZE = 128, SHOWN = 80 };
+enum { LOG_TAIL = 64 * 1024, TIME_SIZE = 48, SHOWN = 80 };
 
 /* What the run's events tell, one after the other. Events are borrowed from the array read. */
 struct story {
@@ -113,17 +113,6 @@ static char *shown(const char *text)
     return text_escape(text == NULL ? "" : text, length > SHOWN ? SHOWN : length);
 }
 
-/* "kvm-stop (pid 4711, root)" */
-static const char *by(const json_t *action, char *buffer)
-{
-    const json_t *data = json_object_get(action, "data");
-    AUTO_FREE char *program = shown(json_text(data, "program"));
-    AUTO_FREE char *user = shown(json_text(data, "user"));
-    snprintf(buffer, BY_SIZE, "%.40s (pid %lld, %.40s)", program,
-             (long long)json_number(data, "pid", 0), user);
-    return buffer;
-}
-
 __attribute__((format(printf, 4, 5))) static void tell(struct ending *ending, enum ending_kind kind,
                                                        double at, const char *format, ...)
 {
@@ -131,6 +120,8 @@ __attribute__((format(printf, 4, 5))) static void tell(struct ending *ending, en
     va_start(arguments, format);
     vsnprintf(ending->text, sizeof(ending->text), format, arguments);
     va_end(arguments);
+    for (size_t end = strlen(ending->text); end > 0 && !text_is_utf8(ending->text);)
+        ending->text[--end] = '\0'; /* cut within a character */
     ending->kind = kind;
     ending->at = at;
 }
@@ -179,15 +170,18 @@ static void tell_poweroff(const struct story *story, double at, struct ending *e
     else if (story->request == NULL)
         tell(ending, ENDING_REQUESTED, at, "the guest powered off on request%s", when(at, time));
     else
-        tell(ending, ENDING_REQUESTED, at, "the guest powered off on request of %.40s by %.40s%s",
+        tell(ending, ENDING_REQUESTED, at, "the guest powered off on request of %s by %s%s",
              program, user, when(at, time));
 }
 
 static void tell_killed(const struct story *story, double at, struct ending *ending)
 {
-    char time[TIME_SIZE], who[BY_SIZE];
-    tell(ending, ENDING_KILLED, at, "QEMU was killed by %s%s", by(story->kill, who),
-         when(at, time));
+    char time[TIME_SIZE];
+    const json_t *data = json_object_get(story->kill, "data");
+    AUTO_FREE char *program = shown(json_text(data, "program"));
+    AUTO_FREE char *user = shown(json_text(data, "user"));
+    tell(ending, ENDING_KILLED, at, "QEMU was killed by %s (pid %lld, %s)%s", program,
+         (long long)json_number(data, "pid", 0), user, when(at, time));
 }
 
 /* QEMU's own words for why it shut down: enum ShutdownCause in its qapi/run-state.json. */

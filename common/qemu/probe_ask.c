@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/text.h"
+#include "kvm/qemu/qmp.h"
+#include "probe_private.h"
+
+enum { ASK_MS = 10 * 1000, QUIT_MS = 1000, STDERR_SIZE = 1024, STDERR_WAIT_MS = 200 };
+
+/* A QEMU that runs nothing, with its monitor on our end of a socket pair. */
+struct asked {
+    pid_t pid;
+    int pidfd;
+    int monitor; /* -1 once the connection has it */
+    int errors;  /* what it writes on stderr; non-blocking */
+};
+
+static void asked_end(struct asked *asked)
+{
+    if (asked->pid > 0)
+        process_end_child(asked->pid, asked->pidfd);
+    memory_close(&asked->pidfd);
+    memory_close(&asked->monitor);
+    memory_close(&asked->errors);
+}
+
+static int asked_start(const char *binary, struct asked *asked, struct error *error)
+{
+    const char *const argv[] = {binary,
+                                "-machine",
+                                "none",
+                                "-nodefaults",
+                                "-no-user-config",
+                                "-display",
+                                "none",
+                                "-S",
+                                "-chardev",
+                                "socket,id=qmp,fd=3",
+                                "-mon",
+                                "chardev=qmp,mode=control",
+                                NULL};
+    int pair[2], errors[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_errno(error, STATUS_FAILED, "socketpair");
+    asked->monitor = pair[0];
+    AUTO_CLOSE int theirs = pair[1];
+    if (pipe2(errors, O_CLOEXEC) != 0)
+        return error_errno(error, STATUS_FAILED, "pipe");
+    asked->errors = errors[0];
+    AUTO_CLOSE int their_errors = errors[1];
+    if (fcntl(asked->errors, F_SETFL, O_NONBLOCK) != 0)
+        return error_errno(error, STATUS_FAILED, "fcntl");
+    const struct process_spec spec = {
+        .argv = argv,
+        .descriptors = &theirs,
+        .descriptor_count = 1,
+        .input = -1,
+        .output = -1,
+        .errors = their_errors,
+        .new_session = true,
+        .die_with_parent = true,
+        .no_core = true,
+        .no_new_privs = true,
+        .pid_lock = -1,
+    };
+    asked->pid = process_spawn(&spec, &asked->pidfd, error);
+    return asked->pid > 0 ? 0 : -1;
+}
+
+/* Why it did not answer stands in the first line on its stderr. */
+static int fail_with_stderr(const struct asked *asked, struct error *error)
+{
+    char text[STDERR_SIZE];
+    size_t length = 0;
+    struct pollfd poller = {asked->errors, POLLIN, 0};
+    deadline_t deadline = clock_deadline(STDERR_WAIT_MS);
+    while (length < sizeof(text) && memchr(text, '\n', length) == NULL &&
+           poll(&poller, 1, clock_poll_ms(deadline)) > 0) {
+        ssize_t got = read(asked->errors, text + length, sizeof(text) - length);
+        if (got <= 0)
+            break;
+        length += (size_t)got;
+    }
+    const char *newline = memchr(text, '\n', length);
+    if (newline != NULL)
+        length = (size_t)(newline - text);
+    if (length == 0)
+        return -1;
+    AUTO_FREE char *line = text_escape(text, length);
+    return error_append(error, "; it said: %s", line);
+}
+
+/* [{"name", "alias"?, "is-default"?}, …] to {"": default, name: name, alias: name} */
+static json_t *machine_names(const json_t *machines)
+{
+    json_t *names = memory_json(json_object());
+    for (size_t i = 0; i < json_array_size(machines); i++) {
+        const json_t *machine = json_array_get(machines, i);
+        json_t *name = json_object_get(machine, "name");
+        const char *alias = json_text(machine, "alias");
+        if (!json_is_string(name))
+            continue;
+        json_object_set(names, json_string_value(name), name);
+        if (alias != NULL)
+            json_object_set(names, alias, name);
+        if (json_truth(machine, "is-default", false))
+            json_object_set(names, "", name);
+    }
+    return names;
+}
+
+/* The parameters of a command line option; NULL: this build does not have the option. Borrowed. */
+static const json_t *option_parameters(const json_t *options, const char *option)
+{
+    for (size_t i = 0; i < json_array_size(options); i++) {
+        const json_t *one = json_array_get(options, i);
+        const char *name = json_text(one, "option");
+        if (name != NULL && strcmp(name, option) == 0)
+            return json_object_get(one, "parameters");
+    }
+    return NULL;
+}
+
+static bool has_parameter(const json_t *parameters, const char *parameter)
+{
+    for (size_t i = 0; i < json_array_size(parameters); i++) {
+        const char *name = json_text(json_array_get(parameters, i), "name");
+        if (name != NULL && strcmp(name, parameter) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct error *error)
+{
+    AUTO_JSON json_t *machines = NULL, *options = NULL;
+    if (qmp_call(qmp, "query-machines", NULL, deadline, &machines, error) != QMP_DONE ||
+        qmp_call(qmp, "query-command-line-options", NULL, deadline, &options, error) != QMP_DONE)
+        return -1;
+    const json_t *version = qmp_version(qmp);
+    probe->major = (int)json_number(version, "major", 0);
+    probe->minor = (int)json_number(version, "minor", 0);
+    probe->micro = (int)json_number(version, "micro", 0);
+    probe->has_sandbox = option_parameters(options, "sandbox") != NULL;
+    const json_t *run_with = option_parameters(options, "run-with");
+    probe->run_with_chroot = has_parameter(run_with, "chroot");
+    probe->run_with_user = has_parameter(run_with, "user");
+    probe->null_event_log = true;
+    probe->machines = machine_names(machines);
+    if (json_object_size(probe->machines) > 0)
+        return 0;
+    probe_release(probe);
+    return error_set(error, STATUS_FAILED, "query-machines: it has none");
+}
+
+int probe_ask(const char *binary, struct probe *probe, struct error *error)
+{
+    __attribute__((cleanup(asked_end))) struct asked asked = {0, -1, -1, -1};
+    deadline_t deadline = clock_deadline(ASK_MS);
+    if (asked_start(binary, &asked, error) != 0)
+        return error_prefix(error, "%s: ", binary);
+    int monitor = asked.monitor;
+    asked.monitor = -1;
+    AUTO_QMP struct qmp *qmp = qmp_adopt(monitor, "probe", false, deadline, error);
+    if (qmp == NULL || ask(qmp, deadline, probe, error) != 0) {
+        if (error != NULL && error->status == STATUS_TIMEOUT)
+            error_set(error, STATUS_FAILED, "no answer within %d s", ASK_MS / 1000);
+        error_prefix(error, "%s: it does not work as QEMU: ", binary);
+        return fail_with_stderr(&asked, error);
+    }
+    if (qmp_call(qmp, "quit", NULL, clock_deadline(QUIT_MS), NULL, NULL) == QMP_DONE)
+        process_wait_gone(asked.pidfd, clock_deadline(QUIT_MS));
+    return 0;
+}
