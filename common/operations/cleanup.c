@@ -11,8 +11,7 @@ static int refuse_live(const struct session *session, const struct cleanup_optio
                        struct result *result, struct error *error)
 {
     if (options->skip_live) {
-        result->text =
-            memory_format("runs (pid %d): left alone", (int)session->process.pid);
+        result->text = memory_format("runs (pid %d): left alone", (int)session->process.pid);
         return 0;
     }
     return error_set(error, STATUS_STATE, "it runs (pid %d); 'kvm-stop %s' stops it",
@@ -22,8 +21,7 @@ static int refuse_live(const struct session *session, const struct cleanup_optio
 static void explain(const struct session *session, struct result *result)
 {
     const struct runtime *runtime = session->has_runtime ? &session->runtime : NULL;
-    json_t *findings =
-        teardown_explain(session->rundir, session->node, session->name, runtime);
+    json_t *findings = teardown_explain(session->rundir, session->node, session->name, runtime);
     struct ending ending = {0};
 
     events_ending(session->rundir, session->name, runtime, false, &ending);
@@ -40,9 +38,9 @@ static void explain(const struct session *session, struct result *result)
         result->text = memory_format("does not run: %s", ending.text);
     else
         result->text = memory_copy("does not run");
-    result->detail = memory_json(json_pack("{s:s, s:s, s:o}", "ending",
-                                           ending_kind_name(ending.kind), "reason", ending.text,
-                                           "findings", findings));
+    result->detail =
+        memory_json(json_pack("{s:s, s:s, s:o}", "ending", ending_kind_name(ending.kind), "reason",
+                              ending.text, "findings", findings));
 }
 
 static int clean(struct session *session, const struct cleanup_options *options,
@@ -58,8 +56,8 @@ static int clean(struct session *session, const struct cleanup_options *options,
                       &result->warnings, error) < 0)
         return -1;
     result->text = memory_format("cleaned up: %s", ending.text);
-    result->detail = memory_json(json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind),
-                                           "reason", ending.text));
+    result->detail = memory_json(
+        json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind), "reason", ending.text));
     return 0;
 }
 

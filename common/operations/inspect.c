@@ -101,8 +101,8 @@ static json_t *brief_of(const struct session *session)
 
 static json_t *unknown(const char *name, const struct error *error)
 {
-    return memory_json(json_pack("{s:s, s:s, s:s}", "instance", name, "state", "unknown", "fault",
-                                 error->text));
+    return memory_json(
+        json_pack("{s:s, s:s, s:s}", "instance", name, "state", "unknown", "fault", error->text));
 }
 
 json_t *inspect_brief(const struct rundir *rundir, const char *name)
@@ -137,11 +137,11 @@ static json_t *tell_disks(const struct session *session)
     for (size_t i = 0; i < instance->disk_count; i++) {
         const struct disk *disk = &instance->disks[i];
         int slot = placement_slot(disk->hvinfo);
-        json_t *one = memory_json(json_pack(
-            "{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:b, s:s}", "index", (int)i, "uuid", disk->uuid,
-            "name", disk->name, "path", disk->path, "uri", disk->uri, "id",
-            json_text(disk->hvinfo, "id"), "read_only", disk->read_only, "state",
-            states[runtime_device_state(&session->runtime, disk->uuid)]));
+        json_t *one = memory_json(
+            json_pack("{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:b, s:s}", "index", (int)i, "uuid",
+                      disk->uuid, "name", disk->name, "path", disk->path, "uri", disk->uri, "id",
+                      json_text(disk->hvinfo, "id"), "read_only", disk->read_only, "state",
+                      states[runtime_device_state(&session->runtime, disk->uuid)]));
         if (slot != SLOT_NONE)
             put(one, "slot", json_integer(slot));
         json_array_append_new(list, one);
@@ -159,11 +159,11 @@ static json_t *tell_nics(const struct session *session)
     for (size_t i = 0; i < instance->nic_count; i++) {
         const struct nic *nic = &instance->nics[i];
         int slot = placement_slot(nic->hvinfo);
-        json_t *one = memory_json(json_pack(
-            "{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s}", "index", (int)i, "uuid",
-            nic->uuid, "name", nic->name, "mac", nic->mac, "mode", nic->mode_name, "link",
-            nic->link, "ip", nic->ip, "id", json_text(nic->hvinfo, "id"), "state",
-            states[runtime_device_state(&session->runtime, nic->uuid)]));
+        json_t *one = memory_json(
+            json_pack("{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s}", "index", (int)i,
+                      "uuid", nic->uuid, "name", nic->name, "mac", nic->mac, "mode", nic->mode_name,
+                      "link", nic->link, "ip", nic->ip, "id", json_text(nic->hvinfo, "id"), "state",
+                      states[runtime_device_state(&session->runtime, nic->uuid)]));
         if (network_read_tap(session->rundir, session->name, nic->uuid, tap))
             put(one, "tap", json_string(tap));
         if (slot != SLOT_NONE)
@@ -189,10 +189,8 @@ static void tell_live(const struct session *session, deadline_t deadline, json_t
     }
     put(detail, "status", json_string(status));
     if (strcmp(json_text(detail, "state"), "starting") != 0)
-        put(detail, "state",
-            json_string(strcmp(status, "running") == 0 ? "running" : "paused"));
-    json_object_set_new(detail, "qemu",
-                        json_deep_copy(qmp_version(qmp)));
+        put(detail, "state", json_string(strcmp(status, "running") == 0 ? "running" : "paused"));
+    json_object_set_new(detail, "qemu", json_deep_copy(qmp_version(qmp)));
     if (qmp_call(qmp, "query-balloon", NULL, deadline, &balloon, NULL) == QMP_DONE)
         put(detail, "memory_actual_mib", json_integer(json_number(balloon, "actual", 0) / 1048576));
 }
@@ -249,8 +247,9 @@ char *inspect_console(const struct rundir *rundir, const char *name, struct erro
 
     rundir_name(RUNDIR_SERIAL, name, relative);
     if (!file_exists(rundir->fd, relative)) {
-        error_set(error, STATUS_STATE, "%s: it has no serial console here (serial_console false, or "
-                                       "it does not run)",
+        error_set(error, STATUS_STATE,
+                  "%s: it has no serial console here (serial_console false, or "
+                  "it does not run)",
                   name);
         return NULL;
     }

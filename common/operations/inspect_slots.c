@@ -27,9 +27,9 @@ static json_t *empty_map(int last)
     json_t *map = memory_json(json_array());
 
     for (int slot = 0; slot < SLOTS_COUNT; slot++) {
-        json_array_append_new(map, memory_json(json_pack("{s:i, s:s, s:s}", "slot", slot, "use",
-                                                         slot > last ? "none" : "free", "what",
-                                                         "")));
+        json_array_append_new(map,
+                              memory_json(json_pack("{s:i, s:s, s:s}", "slot", slot, "use",
+                                                    slot > last ? "none" : "free", "what", "")));
         if (slot < SLOTS_RESERVED)
             use_slot(map, slot, "reserved", reserved[slot]);
     }
@@ -39,10 +39,9 @@ static json_t *empty_map(int last)
 static void put_device(json_t *map, const json_t *hvinfo, const char *kind, size_t index,
                        const char *name)
 {
-    AUTO_FREE char *what = memory_format("%s %zu%s%s (%s)", kind, index, name != NULL ? " " : "",
-                                         name != NULL ? name : "",
-                                         json_text(hvinfo, "id") != NULL ? json_text(hvinfo, "id")
-                                                                         : "no id");
+    AUTO_FREE char *what = memory_format(
+        "%s %zu%s%s (%s)", kind, index, name != NULL ? " " : "", name != NULL ? name : "",
+        json_text(hvinfo, "id") != NULL ? json_text(hvinfo, "id") : "no id");
     use_slot(map, placement_slot(hvinfo), "ours", what);
 }
 
@@ -60,9 +59,9 @@ static void add_foreign(json_t *map, int64_t slot, const json_t *device)
 
     if (slot < 0 || slot >= SLOTS_COUNT || is_ours(map, (int)slot))
         return;
-    AUTO_FREE char *what = memory_format("%s%s%s", words != NULL ? words : "device",
-                                         id != NULL && id[0] != '\0' ? " " : "",
-                                         id != NULL ? id : "");
+    AUTO_FREE char *what =
+        memory_format("%s%s%s", words != NULL ? words : "device",
+                      id != NULL && id[0] != '\0' ? " " : "", id != NULL ? id : "");
     use_slot(map, (int)slot, "foreign", what);
 }
 
@@ -72,10 +71,12 @@ static void add_what_qemu_has(json_t *map, const json_t *buses, bool q35)
     size_t i, k;
     json_t *bus, *device;
 
-    json_array_foreach (buses, i, bus) {
+    json_array_foreach(buses, i, bus)
+    {
         if (json_number(bus, "bus", -1) != 0)
             continue;
-        json_array_foreach (json_member(bus, "devices"), k, device) {
+        json_array_foreach(json_member(bus, "devices"), k, device)
+        {
             const char *id = json_text(device, "qdev_id");
             const json_t *behind = json_member(json_member(device, "pci_bridge"), "devices");
             int64_t port;

@@ -10,6 +10,7 @@
 
 #include "launch_private.h"
 #include "kvm/base/file.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
@@ -116,8 +117,8 @@ static int take_down_nic(struct launch *launch, size_t index, struct error *erro
 
     if (!network_read_tap(launch->rundir, name, nic->uuid, tap))
         return 0;
-    if (network_ifdown(name, nic, index, tap, false, launch->node->path,
-                       launch->options->deadline, error) < 0)
+    if (network_ifdown(name, nic, index, tap, false, launch->node->path, launch->options->deadline,
+                       error) < 0)
         result = -1;
     tap_close(&launch->taps[index]);
     if (result == 0)
@@ -154,8 +155,8 @@ static int bring_up_nic(struct launch *launch, size_t index, struct error *error
         if (launch->vhost[index][queue] < 0)
             return error_errno(error, STATUS_FAILED, "/dev/vhost-net");
     }
-    return network_ifup(instance, index, tap->name, launch->node->path,
-                        launch->options->deadline, error);
+    return network_ifup(instance, index, tap->name, launch->node->path, launch->options->deadline,
+                        error);
 }
 
 static int bring_up_network(void *plan, struct error *error)
@@ -404,11 +405,10 @@ static int record_running(void *plan, struct error *error)
     runtime->pid = launch->pid;
     if (!process_start_time(launch->pid, &runtime->start_time))
         return error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
-    json_object_set_new(
-        runtime->ours, "qemu",
-        memory_json(json_pack("{s:s, s:O?}", "binary",
-                              hvparams_text(launch->instance->hvparams, "kvm_path"), "version",
-                              version)));
+    json_object_set_new(runtime->ours, "qemu",
+                        memory_json(json_pack("{s:s, s:O?}", "binary",
+                                              hvparams_text(launch->instance->hvparams, "kvm_path"),
+                                              "version", version)));
     return runtime_commit(launch->rundir, runtime, error);
 }
 
@@ -444,8 +444,8 @@ static int let_guest_run(void *plan, struct error *error)
            !clock_passed(deadline))
         clock_sleep_ms(1);
     if (!seen) {
-        probe_note_event_log(launch->rundir,
-                             hvparams_text(launch->instance->hvparams, "kvm_path"), false);
+        probe_note_event_log(launch->rundir, hvparams_text(launch->instance->hvparams, "kvm_path"),
+                             false);
         messages_add(launch->warnings,
                      "this QEMU does not write its event log: how the instance ends can't be told; "
                      "the next start uses the socket form of the log");
@@ -466,9 +466,8 @@ static const struct step steps[] = {
     {"let the guest run", let_guest_run, NULL, false},
 };
 
-int launch_run(struct launch *launch, struct runtime *runtime,
-               const struct launch_options *options, struct messages *warnings,
-               struct error *error)
+int launch_run(struct launch *launch, struct runtime *runtime, const struct launch_options *options,
+               struct messages *warnings, struct error *error)
 {
     launch->runtime = runtime;
     launch->instance = &runtime->instance;

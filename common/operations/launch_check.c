@@ -113,8 +113,7 @@ void launch_check_files(struct launch *launch, const char *source, struct messag
 }
 
 /* A user without access to /dev/kvm gets its group as the only one: supplementary groups stay empty. */
-static void give_access_to_kvm(struct launch *launch, const char *source,
-                               struct messages *problems)
+static void give_access_to_kvm(struct launch *launch, const char *source, struct messages *problems)
 {
     struct stat status;
 
@@ -284,8 +283,10 @@ void launch_check_cpus(const struct launch *launch, const char *source, struct m
     size_t i, k;
     json_t *part, *cpu;
 
-    json_array_foreach (parts, i, part) {
-        json_array_foreach (part, k, cpu) {
+    json_array_foreach(parts, i, part)
+    {
+        json_array_foreach(part, k, cpu)
+        {
             if (json_integer_value(cpu) >= online || json_integer_value(cpu) >= CPU_SETSIZE) {
                 messages_add(problems,
                              "%s: hvparams.cpu_mask: CPU %lld is not on this node, which has 0 to "

@@ -19,8 +19,8 @@ int launch_set_passwords(struct launch *launch, struct error *error)
 {
     if (launch->vnc_password == NULL)
         return 0;
-    json_t *arguments = memory_json(
-        json_pack("{s:s, s:s}", "protocol", "vnc", "password", launch->vnc_password));
+    json_t *arguments =
+        memory_json(json_pack("{s:s, s:s}", "protocol", "vnc", "password", launch->vnc_password));
     return qmp_call(launch->qmp, "set_password", arguments, launch->options->deadline, NULL,
                     error) == QMP_DONE
                ? 0
@@ -34,8 +34,7 @@ static bool cpu_set_of(const json_t *part, cpu_set_t *set)
     json_t *cpu;
 
     CPU_ZERO(set);
-    json_array_foreach (part, i, cpu)
-        CPU_SET((size_t)json_integer_value(cpu), set);
+    json_array_foreach(part, i, cpu) CPU_SET((size_t)json_integer_value(cpu), set);
     return json_is_array(part);
 }
 
@@ -83,7 +82,8 @@ static int pin_vcpus(const struct launch *launch, const json_t *parts, struct er
     if (qmp_call(launch->qmp, "query-cpus-fast", NULL, launch->options->deadline, &vcpus, error) !=
         QMP_DONE)
         return error_prefix(error, "cpu_mask");
-    json_array_foreach (vcpus, i, vcpu) {
+    json_array_foreach(vcpus, i, vcpu)
+    {
         int64_t index = json_number(vcpu, "cpu-index", -1);
         const json_t *part = index < 0 ? NULL : json_array_get(parts, (size_t)index);
         if (part != NULL && cpu_set_of(part, &set) &&

@@ -151,9 +151,8 @@ void launch_number_descriptors(struct launch *launch)
     plan->events_fd = number(launch, launch->events);
     for (size_t i = 0; i < instance->disk_count; i++)
         launch->disk_number[i] = number(launch, launch->disks[i]);
-    plan->cdrom_fd = hvparams_text(hvparams, "cdrom_image_path")[0] != '\0'
-                         ? number(launch, launch->cdrom)
-                         : -1;
+    plan->cdrom_fd =
+        hvparams_text(hvparams, "cdrom_image_path")[0] != '\0' ? number(launch, launch->cdrom) : -1;
     plan->floppy_fd = hvparams_text(hvparams, "floppy_image_path")[0] != '\0'
                           ? number(launch, launch->floppy)
                           : -1;
@@ -199,8 +198,8 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
     for (size_t i = 0; i < instance->nic_count; i++)
         for (int queue = 0; queue < CMDLINE_QUEUES_MAX; queue++)
             launch->vhost[i][queue] = launch->taps[i].fds[queue] = -1;
-    launch->table = memory_zeroed(
-        4 + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
+    launch->table = memory_zeroed(4 + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX,
+                                  sizeof(int));
     return launch;
 }
 
@@ -322,8 +321,7 @@ static json_t *describe_slots(const struct launch *launch)
 
 static json_t *describe_files(const struct launch *launch)
 {
-    static const enum rundir_file files[] = {RUNDIR_RUNTIME, RUNDIR_PID, RUNDIR_EVENTS,
-                                             RUNDIR_LOG};
+    static const enum rundir_file files[] = {RUNDIR_RUNTIME, RUNDIR_PID, RUNDIR_EVENTS, RUNDIR_LOG};
     json_t *list = memory_json(json_array());
     const char *name = launch->instance->name;
 
@@ -355,8 +353,7 @@ json_t *launch_describe(const struct launch *launch)
     json_t *hooks = memory_json(json_array());
 
     for (size_t i = 0; i < launch->instance->nic_count; i++) {
-        AUTO_FREE char *words =
-            network_describe(&launch->instance->nics[i], launch->node->path);
+        AUTO_FREE char *words = network_describe(&launch->instance->nics[i], launch->node->path);
         json_array_append_new(hooks, memory_json(json_string(words)));
     }
     return memory_json(json_pack("{s:o*, s:o, s:o, s:o}", "command", command, "slots",

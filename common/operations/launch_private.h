@@ -14,8 +14,15 @@
 enum launch_user { LAUNCH_ROOT, LAUNCH_USER, LAUNCH_POOL };
 
 /* Unix sockets in ctrl/ that QEMU gets bound, in the order of their descriptors. */
-enum launch_socket { SOCKET_QMP, SOCKET_QUERY, SOCKET_MONITOR, SOCKET_SERIAL, SOCKET_AGENT,
-                     SOCKET_EVENTS, SOCKET_COUNT };
+enum launch_socket {
+    SOCKET_QMP,
+    SOCKET_QUERY,
+    SOCKET_MONITOR,
+    SOCKET_SERIAL,
+    SOCKET_AGENT,
+    SOCKET_EVENTS,
+    SOCKET_COUNT
+};
 
 struct launch {
     const struct rundir *rundir;
@@ -63,13 +70,13 @@ struct launch {
     const struct launch_options *options;
     struct messages *warnings;
     enum runtime_state state_before;
-    bool fresh;        /* there was no runtime file before */
-    size_t nics_up;    /* NICs of which the tap file was written */
+    bool fresh;     /* there was no runtime file before */
+    size_t nics_up; /* NICs of which the tap file was written */
     pid_t pid;
     int pidfd;
     struct qmp *qmp;
-    off_t log_start;   /* what QEMU says of this start comes after it */
-    bool unknown;      /* the guest may be running: nothing may be undone any more */
+    off_t log_start; /* what QEMU says of this start comes after it */
+    bool unknown;    /* the guest may be running: nothing may be undone any more */
 };
 
 bool launch_uses_socket(const struct launch *launch, enum launch_socket which);

@@ -15,9 +15,10 @@
 enum {
     AGENT_WAIT_MS = 2000,   /* for the agent's sync; a guest without an agent never answers */
     AGENT_GRACE_MS = 10000, /* from an accepted guest-shutdown to the first power button */
-    BUTTON_FIRST_MS = 1000, /* the button is pressed again after 1, 2, 4, 5, 5 … s, since a guest that is */
-    BUTTON_LAST_MS = 5000,  /* still booting misses it for good */
-    TERM_WAIT_MS = 3000,    /* from TERM (QEMU flushes its images) to KILL */
+    BUTTON_FIRST_MS =
+        1000, /* the button is pressed again after 1, 2, 4, 5, 5 … s, since a guest that is */
+    BUTTON_LAST_MS = 5000, /* still booting misses it for good */
+    TERM_WAIT_MS = 3000,   /* from TERM (QEMU flushes its images) to KILL */
     MONITOR_WAIT_MS = 5000,
 };
 
@@ -141,8 +142,12 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
                   const struct qemu_process *process, const struct powerdown_options *options,
                   struct error *error)
 {
-    struct ladder ladder = {.rundir = rundir, .name = name, .runtime = runtime, .process = process,
-                            .options = options, .kill_at = DEADLINE_NEVER};
+    struct ladder ladder = {.rundir = rundir,
+                            .name = name,
+                            .runtime = runtime,
+                            .process = process,
+                            .options = options,
+                            .kill_at = DEADLINE_NEVER};
 
     if (options->force)
         return kill_now(&ladder, "force", error);
@@ -174,8 +179,7 @@ int powerdown_kill(const struct rundir *rundir, const char *name,
                    const struct qemu_process *process, const char *reason, deadline_t deadline,
                    struct error *error)
 {
-    events_note(rundir, name, "KVM_SUITE_ACTION", "kill",
-                json_pack("{s:s}", "reason", reason));
+    events_note(rundir, name, "KVM_SUITE_ACTION", "kill", json_pack("{s:s}", "reason", reason));
     /* TERM first: QEMU then closes its images in order. A stopped or hung QEMU gets KILL. */
     if (process_signal(process->pidfd, SIGTERM) < 0 && errno != ESRCH)
         return error_errno(error, STATUS_FAILED, "QEMU (pid %d) can't be killed",

@@ -13,8 +13,8 @@ enum { STATUS_WAIT_MS = 3000 };
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error)
 {
-    *session = (struct session){.rundir = rundir, .node = node, .name = name, .lock = -1,
-                                .process = {.pidfd = -1}};
+    *session = (struct session){
+        .rundir = rundir, .node = node, .name = name, .lock = -1, .process = {.pidfd = -1}};
     if (rundir_check_name(rundir, name, error) < 0)
         return -1;
     if (locked && rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0)
@@ -88,6 +88,5 @@ int session_clear(struct session *session, bool keep_runtime, deadline_t deadlin
         events_ending(session->rundir, session->name,
                       session->has_runtime ? &session->runtime : NULL, false, ending);
     return teardown_run(session->rundir, session->node, session->name,
-                        session->has_runtime ? &session->runtime : NULL, &options, warnings,
-                        error);
+                        session->has_runtime ? &session->runtime : NULL, &options, warnings, error);
 }

@@ -64,11 +64,12 @@ static int start_live(struct start *start, struct session *session, struct error
     char status[32];
 
     if (!session->has_runtime)
-        return error_set(error, STATUS_STATE,
-                         "it runs (pid %d) but its runtime file %s%s; 'kvm-stop --force %s' ends it",
-                         (int)session->process.pid,
-                         session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
-                         session->runtime_fault.text, session->name);
+        return error_set(
+            error, STATUS_STATE,
+            "it runs (pid %d) but its runtime file %s%s; 'kvm-stop --force %s' ends it",
+            (int)session->process.pid,
+            session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
+            session->runtime_fault.text, session->name);
     if (start->uuid_given && strcmp(runtime->instance.uuid, start->instance.uuid) != 0)
         return error_set(error, STATUS_STATE,
                          "an instance of this name runs with another uuid (%s, the definition says "
@@ -115,14 +116,14 @@ static int start_dead(struct start *start, struct session *session, struct launc
                       struct error *error)
 {
     AUTO_RUNTIME struct runtime runtime = {0};
-    struct launch_options options = {.paused = start->options->paused, .deadline = start->deadline,
+    struct launch_options options = {.paused = start->options->paused,
+                                     .deadline = start->deadline,
                                      .observe = start->options->observe};
     struct ending ending = {0};
     double began = clock_wall();
 
-    if (session->has_files &&
-        session_clear(session, false, start->deadline, &ending, &start->result->warnings, error) <
-            0)
+    if (session->has_files && session_clear(session, false, start->deadline, &ending,
+                                            &start->result->warnings, error) < 0)
         return -1;
     if (session->has_files && ending.text[0] != '\0')
         set_detail(start, "cleaned_up", json_string(ending.text));
@@ -131,10 +132,10 @@ static int start_dead(struct start *start, struct session *session, struct launc
         return -1;
     tell_process(start, &runtime);
     set_detail(start, "seconds", json_real(clock_wall() - began));
-    set_text(start, memory_format("started%s (pid %d)%s%s", options.paused ? ", paused" : "",
-                                  (int)runtime.pid,
-                                  ending.text[0] != '\0' ? "; cleaned up before: " : "",
-                                  ending.text));
+    set_text(start,
+             memory_format("started%s (pid %d)%s%s", options.paused ? ", paused" : "",
+                           (int)runtime.pid, ending.text[0] != '\0' ? "; cleaned up before: " : "",
+                           ending.text));
     return 0;
 }
 
@@ -159,8 +160,8 @@ static int look(struct start *start, bool *live, struct error *error)
         return error_prefix(error, "%s: name", start->source);
     if (start->rundir.fd < 0)
         return 0;
-    if (session_open(&session, &start->rundir, start->node, start->instance.name, false, 0,
-                     error) < 0)
+    if (session_open(&session, &start->rundir, start->node, start->instance.name, false, 0, error) <
+        0)
         return -1;
     *live = session_is_live(&session);
     return *live && start->options->dry_run ? start_live(start, &session, error) : 0;
@@ -197,9 +198,12 @@ static int start_instance(struct start *start, struct error *error)
 void start_file(const char *file, const struct node *node, const struct start_options *options,
                 struct result *result)
 {
-    struct start start = {.node = node, .options = options, .result = result,
+    struct start start = {.node = node,
+                          .options = options,
+                          .result = result,
                           .source = strcmp(file, "-") == 0 ? "standard input" : file,
-                          .rundir = {.fd = -1}, .deadline = clock_deadline(options->timeout_ms)};
+                          .rundir = {.fd = -1},
+                          .deadline = clock_deadline(options->timeout_ms)};
     struct error error = {0};
 
     result->subject = memory_copy(start.source);

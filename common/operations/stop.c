@@ -38,8 +38,8 @@ static void tell_ending(struct stop *stop, const char *what, const struct ending
     set_text(stop, memory_format("%s: %s (took %s)", what, ending->text, span));
     json_decref(stop->result->detail);
     stop->result->detail =
-        memory_json(json_pack("{s:s, s:s, s:f}", "ending", ending_kind_name(ending->kind),
-                              "reason", ending->text, "seconds", seconds));
+        memory_json(json_pack("{s:s, s:s, s:f}", "ending", ending_kind_name(ending->kind), "reason",
+                              ending->text, "seconds", seconds));
 }
 
 static int start_again(struct stop *stop, struct error *error)
@@ -56,8 +56,9 @@ static int start_again(struct stop *stop, struct error *error)
         error_prefix(error, "stopped, but it does not start again");
         if (error->status == STATUS_USAGE)
             error->status = STATUS_INCOMPLETE;
-        return error_append(error, "; mend the cause and repeat 'kvm-stop --reboot %s', or "
-                                   "'kvm-cleanup %s' gives it up",
+        return error_append(error,
+                            "; mend the cause and repeat 'kvm-stop --reboot %s', or "
+                            "'kvm-cleanup %s' gives it up",
                             stop->name, stop->name);
     }
     json_object_set_new(stop->result->detail, "pid", json_integer(runtime->pid));
@@ -118,8 +119,7 @@ static int mark_rebooting(struct stop *stop, bool rebooting, struct error *error
     if (!stop->options->reboot)
         return 0;
     if (!stop->session.has_runtime)
-        return error_set(error, STATUS_STATE,
-                         "a reboot starts from the runtime file, which %s%s",
+        return error_set(error, STATUS_STATE, "a reboot starts from the runtime file, which %s%s",
                          stop->session.runtime_fault.text[0] != '\0' ? "can't be read: "
                                                                      : "is missing",
                          stop->session.runtime_fault.text);
@@ -131,7 +131,8 @@ static int stop_live(struct stop *stop, struct error *error)
 {
     struct session *session = &stop->session;
     const struct runtime *runtime = session->has_runtime ? &session->runtime : NULL;
-    struct powerdown_options options = {.deadline = stop->deadline, .force = stop->options->force,
+    struct powerdown_options options = {.deadline = stop->deadline,
+                                        .force = stop->options->force,
                                         .kill_after_ms = stop->options->kill_after_ms,
                                         .progress = stop->options->observe};
 
@@ -179,8 +180,12 @@ static int stop_dry(struct stop *stop, struct error *error)
 void stop_instance(const struct rundir *rundir, const struct node *node, const char *name,
                    const struct stop_options *options, struct result *result)
 {
-    struct stop stop = {.rundir = rundir, .node = node, .name = name, .options = options,
-                        .deadline = clock_deadline(options->timeout_ms), .began = clock_wall(),
+    struct stop stop = {.rundir = rundir,
+                        .node = node,
+                        .name = name,
+                        .options = options,
+                        .deadline = clock_deadline(options->timeout_ms),
+                        .began = clock_wall(),
                         .result = result};
     struct error error = {0};
 

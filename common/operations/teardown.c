@@ -113,8 +113,7 @@ static void each_tap_file(const struct rundir *rundir, const char *name,
     char directory[RUNDIR_PATH_MAX], tap[TAP_NAME_SIZE];
 
     rundir_name(RUNDIR_NIC, name, directory);
-    int descriptor =
-        openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         if (entry->d_name[0] == '.')
@@ -281,8 +280,7 @@ static void explain_chroot(json_t *list, const struct rundir *rundir, const char
     if (fstatat(rundir->fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return;
     AUTO_FREE char *finding = memory_format("%s: chroot", path);
-    int descriptor =
-        openat(rundir->fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int descriptor = openat(rundir->fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
     int count = 0;
     while (entries != NULL && readdir(entries) != NULL)

@@ -19,8 +19,8 @@
 #include "kvm/state/runtime.h"
 
 struct launch_options {
-    bool paused;          /* leave the guest's CPUs stopped */
-    deadline_t deadline;  /* of the whole start */
+    bool paused;                       /* leave the guest's CPUs stopped */
+    deadline_t deadline;               /* of the whole start */
     void (*observe)(const char *what); /* NULL; each step, for -v */
 };
 

@@ -15,9 +15,9 @@
 #include "kvm/state/runtime.h"
 
 struct powerdown_options {
-    deadline_t deadline;    /* the guest is asked until then; after it STATUS_TIMEOUT and it runs on */
-    bool force;             /* kill at once */
-    int64_t kill_after_ms;  /* -1: never; else kill when it has not ended by then */
+    deadline_t deadline; /* the guest is asked until then; after it STATUS_TIMEOUT and it runs on */
+    bool force;          /* kill at once */
+    int64_t kill_after_ms;              /* -1: never; else kill when it has not ended by then */
     void (*progress)(const char *text); /* NULL; what is being tried */
 };
 
@@ -27,7 +27,8 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
                   struct error *error);
 
 /* SIGKILL through the pidfd and wait for the end; notes it in the event log first. */
-int powerdown_kill(const struct rundir *rundir, const char *name, const struct qemu_process *process,
-                   const char *reason, deadline_t deadline, struct error *error);
+int powerdown_kill(const struct rundir *rundir, const char *name,
+                   const struct qemu_process *process, const char *reason, deadline_t deadline,
+                   struct error *error);
 
 #endif

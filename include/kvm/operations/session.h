@@ -23,8 +23,8 @@ struct session {
     struct qemu_process process; /* pid 0: no QEMU lives */
     bool has_runtime;
     struct runtime runtime;
-    struct error runtime_fault;  /* why it could not be loaded; text "" when there simply is none */
-    bool has_files;              /* anything of the instance is there */
+    struct error runtime_fault; /* why it could not be loaded; text "" when there simply is none */
+    bool has_files;             /* anything of the instance is there */
 };
 
 /* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here. */

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kvm-cleanup INSTANCE…|--all: remove what dead instances left.
+ *
+ * A live instance is never touched (exit 3; with --all it is left alone). ifdown runs for NICs still configured; what
+ * lies in a chroot goes to quarantine. Every step can be repeated.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "kvm/base/cli.h"
+#include "kvm/base/json.h"
+#include "kvm/base/log.h"
+#include "kvm/base/report.h"
+#include "kvm/base/transaction.h"
+#include "kvm/operations/cleanup.h"
+#include "kvm/operations/select.h"
+
+enum { CLEANUP_TIMEOUT_MS = 60000, PARALLEL_CLEANUPS = 8 };
+
+struct options {
+    struct cli_common common;
+    bool all, explain;
+};
+
+static const struct cli_option option_table[] = {
+    {"all", 0, CLI_FLAG, offsetof(struct options, all), NULL,
+     "every instance of the run directory that does not run", 0, 0},
+    {"explain", 0, CLI_FLAG, offsetof(struct options, explain), NULL,
+     "list every finding and what would be done, without doing it (the same as --dry-run)", 0, 0},
+};
+
+static const char *const usage[] = {"INSTANCE...|--all [--explain]", NULL};
+
+static const char *const notes[] = {"Without --timeout a clean-up may take 60 seconds.", NULL};
+
+static const struct cli_command command = {
+    .program = "kvm-cleanup",
+    .usage = usage,
+    .summary = "Remove what instances that do not run any more have left.",
+    .options = option_table,
+    .option_count = COUNT(option_table),
+    .common_offset = offsetof(struct options, common),
+    .operand = "instance",
+    .notes = notes,
+};
+
+struct job {
+    struct rundir rundir;
+    struct node node;
+    struct selection selection;
+    struct cleanup_options cleanup;
+};
+
+static void work(void *context, size_t index, struct result *result)
+{
+    const struct job *job = context;
+    cleanup_instance(&job->rundir, &job->node, job->selection.names[index], &job->cleanup, result);
+}
+
+static void print_findings(const struct result *result)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach(json_member(result->detail, "findings"), i, one)
+        printf("  %s: would %s\n", json_text(one, "finding"), json_text(one, "action"));
+}
+
+static int prepare(const struct options *options, const struct cli_arguments *names,
+                   struct job *job, struct error *error)
+{
+    job->cleanup = (struct cleanup_options){
+        .explain = options->explain || options->common.dry_run,
+        .skip_live = options->all,
+        .timeout_ms =
+            options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
+        .wait_lock_ms = options->common.wait_lock_ms,
+    };
+    if (rundir_open(&job->rundir, options->common.run_dir, !job->cleanup.explain, error) < 0 ||
+        node_open(&job->node, options->common.conf_dir, error) < 0)
+        return -1;
+    return select_instances(&job->rundir, names, options->all, &job->selection, error);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {0};
+    struct cli_arguments names;
+    struct job job = {.rundir = {.fd = -1}};
+    struct error error = {0};
+
+    cli_begin(argc, argv, &command);
+    int status = cli_parse(&command, argc, argv, &options, &names);
+    if (status >= 0)
+        return status;
+    enum status result = STATUS_DONE;
+    if (prepare(&options, &names, &job, &error) < 0) {
+        log_error("%s", error.text);
+        result = error.status;
+    } else {
+        struct report report = {.json = options.common.json, .details = print_findings};
+        result = report_run(&report, job.selection.count, PARALLEL_CLEANUPS, work, &job);
+    }
+    select_release(&job.selection);
+    node_close(&job.node);
+    rundir_close(&job.rundir);
+    return cli_finish(result);
+}

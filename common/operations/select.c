@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/operations/select.h"
+
+int select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
+                     struct selection *selection, struct error *error)
+{
+    *selection = (struct selection){0};
+    if (all && arguments->count > 0)
+        return error_set(error, STATUS_USAGE, "--all and '%s': give names or --all, not both",
+                         arguments->items[0]);
+    if (!all && arguments->count == 0)
+        return error_set(error, STATUS_USAGE, "which instance? Give names, or --all");
+    if (all)
+        selection->all = rundir_names(rundir, &selection->count);
+    else
+        selection->count = arguments->count;
+    selection->names = (const char *const *)(all ? selection->all : arguments->items);
+    return 0;
+}
+
+void select_release(struct selection *selection)
+{
+    if (selection->all != NULL)
+        rundir_names_release(selection->all);
+    *selection = (struct selection){0};
+}

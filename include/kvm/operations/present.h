@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What inspect.h tells, written to stdout for people (tables) or programs (JSON). Used by kvm-info only. */
+#ifndef KVM_OPERATIONS_PRESENT_H
+#define KVM_OPERATIONS_PRESENT_H
+
+#include <jansson.h>
+
+void present_json(const json_t *value);
+void present_list(const json_t *briefs);
+void present_detail(const json_t *detail);
+void present_slots(const json_t *map);
+void present_events(const json_t *events);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which instances a command is about: the names given, or all of the run directory. */
+#ifndef KVM_OPERATIONS_SELECT_H
+#define KVM_OPERATIONS_SELECT_H
+
+#include <stdbool.h>
+#include "kvm/base/cli.h"
+#include "kvm/base/error.h"
+#include "kvm/state/rundir.h"
+
+struct selection {
+    const char *const *names; /* borrowed from the arguments, or from `all` */
+    size_t count;
+    char **all; /* owned; NULL when names were given */
+};
+
+/* Names and --all together, or neither, are a usage error; names are not looked at here. */
+int select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
+                     struct selection *selection, struct error *error);
+void select_release(struct selection *selection);
+
+#endif
