@@ -82,7 +82,7 @@ int monitor_find(const struct rundir *rundir, const char *name, struct qemu_proc
         if (attempt == ATTEMPT_FOUND || attempt == ATTEMPT_NONE)
             return 0;
         if (attempt == ATTEMPT_FAILED)
-            return error_prefix(error, "%s/pid/%s: ", rundir->path, name);
+            return error_prefix(error, "%s/pid/%s", rundir->path, name);
         clock_sleep_ms(1);
     }
     return error_set(error, STATUS_FAILED, "%s/pid/%s: its lock changes hands without end",

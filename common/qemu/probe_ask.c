@@ -166,14 +166,14 @@ int probe_ask(const char *binary, struct probe *probe, struct error *error)
     __attribute__((cleanup(asked_end))) struct asked asked = {0, -1, -1, -1};
     deadline_t deadline = clock_deadline(ASK_MS);
     if (asked_start(binary, &asked, error) != 0)
-        return error_prefix(error, "%s: ", binary);
+        return error_prefix(error, "%s", binary);
     int monitor = asked.monitor;
     asked.monitor = -1;
-    AUTO_QMP struct qmp *qmp = qmp_adopt(monitor, "probe", false, deadline, error);
+    AUTO_QMP struct qmp *qmp = qmp_adopt(monitor, "the monitor", false, deadline, error);
     if (qmp == NULL || ask(qmp, deadline, probe, error) != 0) {
         if (error != NULL && error->status == STATUS_TIMEOUT)
             error_set(error, STATUS_FAILED, "no answer within %d s", ASK_MS / 1000);
-        error_prefix(error, "%s: it does not work as QEMU: ", binary);
+        error_prefix(error, "%s: it does not work as QEMU", binary);
         return fail_with_stderr(&asked, error);
     }
     if (qmp_call(qmp, "quit", NULL, clock_deadline(QUIT_MS), NULL, NULL) == QMP_DONE)

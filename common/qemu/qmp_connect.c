@@ -80,7 +80,7 @@ static int negotiate(struct qmp *qmp, bool oob, deadline_t deadline, struct erro
     bool enable = oob && offers_oob(qmp);
     json_t *arguments = enable ? memory_json(json_pack("{s:[s]}", "enable", "oob")) : NULL;
     if (qmp_call(qmp, "qmp_capabilities", arguments, deadline, NULL, error) != QMP_DONE)
-        return error_prefix(error, "%s: ", qmp->name);
+        return error_prefix(error, "%s", qmp->name);
     qmp->oob = enable;
     return 0;
 }
