@@ -46,11 +46,11 @@ static int parse_pool(char *text, const char *source, uint32_t **uids, size_t *c
 {
     AUTO_FREE uint32_t *pool = NULL;
     size_t total = 0;
-    for (char *comma = text; comma != NULL; text = comma + 1) {
+    for (char *next; text != NULL; text = next) {
         int64_t first, last;
-        comma = strchr(text, ',');
-        if (comma != NULL)
-            *comma = '\0';
+        next = strchr(text, ',');
+        if (next != NULL)
+            *next++ = '\0';
         if (!parse_range(text, &first, &last))
             return error_set(error, STATUS_USAGE,
                              "%s: uid_pool: \"%s\" is neither a uid nor a range like 4000-4019",
@@ -61,8 +61,6 @@ static int parse_pool(char *text, const char *source, uint32_t **uids, size_t *c
         pool = memory_resize(pool, total + (size_t)(last - first + 1), sizeof(pool[0]));
         for (int64_t uid = first; uid <= last; uid++)
             pool[total++] = (uint32_t)uid;
-        if (comma == NULL)
-            break;
     }
     qsort(pool, total, sizeof(pool[0]), compare_uids);
     for (size_t i = 1; i < total; i++) {

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "unit.h"
+#include "scratch.h"
+
+#include <stdint.h>
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+
+static bool is_refused(const char *text, size_t length, const char *why)
+{
+    struct error error = {0};
+    AUTO_JSON json_t *value = json_parse(text, length, "web1.json", &error);
+    if (value == NULL && strstr(error.text, why) != NULL &&
+        strstr(error.text, "web1.json: ") != NULL)
+        return true;
+    printf("# %s: \"%s\"\n", value == NULL ? "refused" : "accepted", error.text);
+    return false;
+}
+
+TEST(places, "a fault is told with its line and column")
+{
+    static const char text[] = "{\"a\": 1,\n  \"b\": oops}";
+    CHECK(is_refused(text, strlen(text), "line 2 column"));
+    return true;
+}
+
+TEST(secrets, "the text itself is never in the message")
+{
+    static const char *const texts[] = {"{\"a\": hunter2}", "\"hunter2",
+                                        "{\"hunter2\": 1, \"hunter2\": 2}", "[1] hunter2",
+                                        "{hunter2}"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct error error = {0};
+        AUTO_JSON json_t *value = json_parse(texts[i], strlen(texts[i]), "x", &error);
+        CHECK(value == NULL);
+        CHECK(strstr(error.text, "hunter2") == NULL);
+    }
+    return true;
+}
+
+TEST(strictness, "duplicate keys, trailing values, NUL, bad UTF-8 and huge numbers are refused")
+{
+#define REFUSED(text, why) CHECK(is_refused(text, sizeof(text) - 1, why))
+    REFUSED("", "web1.json");
+    REFUSED("{\"a\": 1, \"a\": 2}", "twice");
+    REFUSED("{} {}", "more than one value");
+    REFUSED("{}\0", "line 1");
+    REFUSED("\"\\u0000\"", "NUL");
+    REFUSED("{\"\\u0000\": 1}", "NUL");
+    REFUSED("\"\xff\"", "UTF-8");
+    REFUSED("[9223372036854775808]", "too large");
+    REFUSED("[1,]", "line 1");
+    REFUSED("// c\n1", "line 1");
+    return true;
+}
+
+TEST(levels, "64 levels are read, 65 are not")
+{
+    enum { MOST = 3000 };
+    char text[2 * MOST];
+    for (size_t levels = 64; levels <= 65; levels++) {
+        memset(text, '[', levels);
+        memset(text + levels, ']', levels);
+        AUTO_JSON json_t *value = json_parse(text, 2 * levels, "x", NULL);
+        CHECK((value != NULL) == (levels == 64));
+    }
+    memset(text, '[', MOST);
+    memset(text + MOST, ']', MOST);
+    CHECK(is_refused(text, sizeof(text), "nested too deeply"));
+    return true;
+}
+
+TEST(getters, "a getter gives the value, or the default when absent, null or of another type")
+{
+    static const char text[] =
+        "{\"t\": \"x\", \"n\": 4294967301, \"b\": true, \"z\": null, \"r\": 3.5}";
+    AUTO_JSON json_t *object = json_parse(text, strlen(text), "x", NULL);
+    CHECK_TEXT(json_text(object, "t"), "x");
+    CHECK(json_text(object, "n") == NULL && json_text(object, "z") == NULL);
+    CHECK(json_text(object, "nope") == NULL && json_text(NULL, "t") == NULL);
+    CHECK(json_number(object, "n", -1) == 4294967301);
+    CHECK_NUMBER(json_number(object, "r", -1), -1);
+    CHECK_NUMBER(json_number(object, "t", -1), -1);
+    CHECK_NUMBER(json_number(NULL, "t", -1), -1);
+    CHECK(json_truth(object, "b", false));
+    CHECK(json_truth(object, "n", true));
+    CHECK(!json_truth(object, "nope", false));
+    CHECK(json_member(object, "z") == NULL && json_member(object, "nope") == NULL);
+    CHECK(json_member(object, "b") != NULL);
+    CHECK_TEXT(json_type_name(json_member(object, "t")), "string");
+    CHECK_TEXT(json_type_name(object), "object");
+    return true;
+}
+
+TEST(compact, "compact text keeps the order of the keys")
+{
+    static const char text[] = "{\"z\": [1, \"ü\"],  \"a\": null, \"m\": {}}";
+    AUTO_JSON json_t *object = json_parse(text, strlen(text), "x", NULL);
+    AUTO_FREE char *written = json_compact(object);
+    CHECK_TEXT(written, "{\"z\":[1,\"ü\"],\"a\":null,\"m\":{}}");
+    AUTO_JSON json_t *scalar = json_integer(7);
+    AUTO_FREE char *seven = json_compact(scalar);
+    CHECK_TEXT(seven, "7");
+    return true;
+}
+
+TEST(files, "a definition is read from a file or a pipe, nothing else")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_FREE char *path = memory_format("%s/web1.json", scratch.path);
+    struct error error = {0};
+    CHECK(json_read(path, &error) == NULL);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_HAS(error.text, "No such file");
+    CHECK(scratch_write(&scratch, "web1.json", "{\"name\": \"web1\"}\n"));
+    AUTO_JSON json_t *value = json_read(path, &error);
+    CHECK_TEXT(json_text(value, "name"), "web1");
+    CHECK(scratch_write(&scratch, "web1.json", "{\"name\": \n"));
+    CHECK(json_read(path, &error) == NULL);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK(json_read(scratch.path, &error) == NULL);
+    CHECK_HAS(error.text, "neither a regular file nor a pipe");
+
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    CHECK(write(ends[1], "[1,2]", 5) == 5 && close(ends[1]) == 0);
+    AUTO_FREE char *pipe_path = memory_format("/proc/self/fd/%d", ends[0]);
+    AUTO_JSON json_t *piped = json_read(pipe_path, &error);
+    close(ends[0]);
+    CHECK_NUMBER(json_array_size(piped), 2);
+    return true;
+}
+
+TEST(large_files, "a file of more than 1 MiB is refused")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_FREE char *path = memory_format("%s/big", scratch.path);
+    CHECK(scratch_write(&scratch, "big", "1"));
+    CHECK(truncate(path, 1024 * 1024 + 1) == 0);
+    struct error error = {0};
+    CHECK(json_read(path, &error) == NULL);
+    CHECK_HAS(error.text, "larger than 1 MiB");
+    return true;
+}
+
+UNIT_MAIN(UNIT(places), UNIT(secrets), UNIT(strictness), UNIT(levels), UNIT(getters), UNIT(compact),
+          UNIT(files), UNIT(large_files))
