@@ -159,6 +159,41 @@ static void read_hvparams(const json_t *definition, const char *source, const js
         hvparams_check_whole(instance->hvparams, where, problems);
 }
 
+/* A missing uuid is derived (RFC 4122, version 5) from what the operator wrote, so that the same definition gives
+ * the same instance, devices and MACs at every start. */
+static void derive_uuid(const char *base, const char *what, char *text)
+{
+    static const char suite[] = "5e6cf0c2-3a1d-4e0b-9a55-6b766d2d7375";
+    uuid_t binary, derived;
+
+    uuid_parse(base != NULL ? base : suite, binary);
+    uuid_generate_sha1(derived, binary, what, strlen(what));
+    uuid_unparse_lower(derived, text);
+}
+
+static void settle_uuid(struct instance *instance)
+{
+    char uuid[37];
+
+    if (instance->uuid != NULL || instance->name == NULL)
+        return;
+    derive_uuid(NULL, instance->name, uuid);
+    instance->uuid = memory_copy(uuid);
+}
+
+/* The device's object with a uuid; a new reference. */
+static json_t *with_uuid(json_t *given, const char *what, const struct instance *instance)
+{
+    char uuid[37];
+
+    if (!json_is_object(given) || json_member(given, "uuid") != NULL || instance->uuid == NULL)
+        return json_incref(given);
+    json_t *copy = memory_json(json_copy(given));
+    derive_uuid(instance->uuid, what, uuid);
+    check_set(copy, "uuid", json_string(uuid));
+    return copy;
+}
+
 static void read_disks(const json_t *definition, const char *source, struct instance *instance,
                        struct messages *problems)
 {
@@ -177,7 +212,9 @@ static void read_disks(const json_t *definition, const char *source, struct inst
         AUTO_FREE char *number = memory_format("disk/%zu", i);
         struct disk *disk = &instance->disks[instance->disk_count];
 
-        if (disk_parse(json_array_get(list, i), where, disk, problems) != 0)
+        AUTO_JSON json_t *given = with_uuid(json_array_get(list, i), number, instance);
+
+        if (disk_parse(given, where, disk, problems) != 0)
             continue;
         if (json_member(disk->object, "iv_name") == NULL)
             check_set(disk->object, "iv_name", json_string(number));
@@ -200,8 +237,10 @@ static void read_nics(const json_t *definition, const char *source, const json_t
     instance->nics = memory_zeroed(count + 1, sizeof(*instance->nics));
     for (size_t i = 0; i < count; i++) {
         AUTO_FREE char *where = memory_format("%s: nics[%zu]", source, i);
+        AUTO_FREE char *number = memory_format("nic/%zu", i);
+        AUTO_JSON json_t *given = with_uuid(json_array_get(list, i), number, instance);
 
-        if (nic_parse(json_array_get(list, i), where, json_member(defaults, "nicparams"),
+        if (nic_parse(given, where, json_member(defaults, "nicparams"),
                       &instance->nics[instance->nic_count], problems) == 0)
             instance->nic_count++;
     }
@@ -228,6 +267,7 @@ int instance_parse(const json_t *definition, const char *source, const json_t *d
     read_beparams(defaults, node, 1, instance, problems);
     instance_read_head(definition, source, 1, instance, problems);
     read_hvparams(definition, source, defaults, node, instance, problems);
+    settle_uuid(instance);
     read_disks(definition, source, instance, problems);
     read_nics(definition, source, defaults, instance, problems);
     if (problems->count == before)
@@ -239,14 +279,6 @@ int instance_parse(const json_t *definition, const char *source, const json_t *d
     if (problems->count > before) {
         instance_release(instance);
         return -1;
-    }
-    if (instance->uuid == NULL) {
-        char uuid[37];
-        uuid_t binary;
-
-        uuid_generate(binary);
-        uuid_unparse_lower(binary, uuid);
-        instance->uuid = memory_copy(uuid);
     }
     return 0;
 }

@@ -70,7 +70,8 @@ int instance_check_name(const char *name, struct error *error);
  * Read a definition. `defaults` is the node file (object with hvparams, beparams, nicparams; may be
  * NULL), `source` the file's name for messages, `defaults_source` that of the node file. All problems
  * are added, each as "SOURCE: FIELD: what is wrong (current value: V)"; returns -1 when there is any
- * (status is the caller's: STATUS_USAGE). Fills defaults, makes missing uuids (random) and MACs
+ * (status is the caller's: STATUS_USAGE). Fills defaults, makes missing uuids (derived from the
+ * name and the place in the definition, so that every start gives the same) and MACs
  * (aa:00:00 and 24 bits from the NIC's uuid). Keys that Ganeti writes and a node does not need are
  * ignored by list; others are refused with the nearest known key.
  * On failure *instance is released and zeroed.
