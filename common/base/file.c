@@ -178,7 +178,7 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
         return fail(error, name, "refused to replace it, it is not a regular file");
 
     AUTO_FREE char *temporary = memory_format(".%s.tmp", last);
-    if (unlinkat(parent, temporary, 0) < 0 && errno != ENOENT)
+    if (file_exists(parent, temporary) && unlinkat(parent, temporary, 0) < 0)
         return fail_errno(error, name, "remove the left-over temporary file");
     if (write_temporary(parent, temporary, name, bytes, length, error) < 0) {
         unlinkat(parent, temporary, 0);
@@ -203,7 +203,8 @@ int file_remove(int directory, const char *name, bool *was_there, struct error *
 {
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
-    int result = parent < 0 ? -1 : unlinkat(parent, last, 0);
+    /* looked for first: a read-only file system refuses to unlink even what is not there */
+    int result = parent < 0 || !file_exists(parent, last) ? -1 : unlinkat(parent, last, 0);
     if (was_there != NULL)
         *was_there = result == 0 || errno != ENOENT;
     if (result < 0 && errno != ENOENT)
