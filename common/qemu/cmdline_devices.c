@@ -54,8 +54,7 @@ static void add_controllers(json_t *words, const struct instance *instance,
                               "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
 }
 
-/* On pc the third of four IDE drives, on q35 the third SATA port: where QEMU puts a CD-ROM that does not
- * say where it wants to be. */
+/* ide.1 is the second channel on pc and the second SATA port on q35; the placement keeps it free. */
 static void add_cdrom(json_t *words, const struct instance *instance,
                       const struct cmdline_plan *plan)
 {
@@ -65,9 +64,8 @@ static void add_cdrom(json_t *words, const struct instance *instance,
         return;
     add_descriptor_set(words, plan->cdrom_fd, set, "cdrom");
     cmdline_json(words, "-blockdev", device_cdrom_blockdev("cdrom1", set, plan->cdrom_is_block));
-    json_t *device = memory_json(
-        json_pack("{s:s, s:s, s:s, s:s, s:i}", "driver", "ide-cd", "id", "cdrom", "drive", "cdrom1",
-                  "bus", instance_is_q35(instance) ? "ide.2" : "ide.1", "unit", 0));
+    json_t *device = memory_json(json_pack("{s:s, s:s, s:s, s:s, s:i}", "driver", "ide-cd", "id",
+                                           "cdrom", "drive", "cdrom1", "bus", "ide.1", "unit", 0));
     if (cmdline_boots_from(instance, "cdrom"))
         json_object_set_new(device, "bootindex", json_integer(1));
     cmdline_json(words, "-device", device);

@@ -80,7 +80,7 @@ static void add_boot(json_t *words, const struct instance *instance)
         cmdline_pair(words, "-boot", "n");
 }
 
-/* index=2: where cmdline_build puts it. */
+/* The index says the place that cmdline_build gives: ide.1. A channel of pc has two drives. */
 static void add_media(json_t *words, const struct instance *instance)
 {
     AUTO_FREE char *cdrom =
@@ -89,7 +89,8 @@ static void add_media(json_t *words, const struct instance *instance)
         text_double_commas(hvparams_text(instance->hvparams, "floppy_image_path"));
 
     if (cdrom[0] != '\0')
-        cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=ide,index=2", cdrom);
+        cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=ide,index=%d", cdrom,
+                       instance_is_q35(instance) ? 1 : 2);
     if (floppy[0] != '\0')
         cmdline_format(words, "-drive", "file=%s,format=raw,if=floppy,read-only=on", floppy);
 }

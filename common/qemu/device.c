@@ -36,7 +36,11 @@ static const char *disk_driver(const struct disk *disk, const struct instance *i
 {
     const char *given = json_text(disk->hvinfo, "driver");
 
-    return given != NULL ? given : placement_disk_driver(disk, instance);
+    if (given == NULL)
+        return placement_disk_driver(disk, instance);
+    if (strcmp(given, "ide") == 0) /* Ganeti keeps the words of its -drive if=… */
+        return "ide-hd";
+    return strcmp(given, "scsi") == 0 ? "scsi-hd" : given;
 }
 
 /* A CD-ROM drive as a disk's frontend never writes, whatever the disk's mode. */
