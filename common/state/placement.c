@@ -11,7 +11,7 @@
 #include "kvm/state/check.h"
 #include "kvm/state/hvparams.h"
 
-enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 1 };
+enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 2 };
 
 void placement_id(const char *kind, const char *uuid, char *buffer)
 {

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "runtime_private.h"
+
+#include <string.h>
+#include <uuid/uuid.h>
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/state/check.h"
+
+static void read_device_states(const struct check *check, const json_t *ours)
+{
+    static const char *const states[] = {"present", "adding", "removing", NULL};
+    const json_t *devices = check_object(check, ours, "devices");
+    const char *key;
+    json_t *device;
+
+    json_object_foreach((json_t *)(uintptr_t)devices, key, device)
+    {
+        AUTO_FREE char *shown = text_escape(key, strlen(key));
+        AUTO_FREE char *place = memory_format("devices.%s", shown);
+        AUTO_FREE char *prefix = memory_format("%s%s.", check->prefix, place);
+
+        if (!text_is_uuid(key) || !json_is_object(device))
+            check_fail(check, place, device, "must be an object by the uuid of a device");
+        else
+            check_choice(&(struct check){prefix, check->problems}, device, "state", states);
+    }
+}
+
+static void read_process(const struct check *check, const json_t *ours, struct runtime *runtime)
+{
+    int64_t pid = 0, start_time = 0;
+    const char *boot_id = check_text(check, ours, "boot_id");
+
+    check_number(check, ours, "pid", 0, INT32_MAX, &pid);
+    check_number(check, ours, "start_time", 0, INT64_MAX, &start_time);
+    check_number(check, ours, "generation", 0, INT64_MAX - 1, &runtime->generation);
+    runtime->pid = (pid_t)pid;
+    runtime->start_time = (uint64_t)start_time;
+    if (boot_id == NULL || boot_id[0] == '\0')
+        return;
+    if (text_is_uuid(boot_id))
+        memcpy(runtime->boot_id, boot_id, BOOT_ID_SIZE);
+    else
+        check_fail(check, "boot_id", json_member(ours, "boot_id"), "must be a uuid");
+}
+
+static void read_state(const struct check *check, const json_t *ours, struct runtime *runtime)
+{
+    const char *state = check_choice(check, ours, "state", runtime_state_names);
+
+    if (json_member(ours, "state") == NULL)
+        check_fail(check, "state", NULL, "is missing");
+    for (int i = 0; state != NULL && runtime_state_names[i] != NULL; i++) {
+        if (strcmp(runtime_state_names[i], state) == 0)
+            runtime->state = (enum runtime_state)i;
+    }
+}
+
+static void read_version(struct reading *reading, const json_t *ours)
+{
+    AUTO_FREE char *prefix = memory_format("%s: [4].", reading->source);
+    AUTO_FREE char *inner = memory_format("%s: [4].instance", reading->source);
+    struct check check = {prefix, reading->problems};
+    struct instance *instance = &reading->runtime->instance;
+    int64_t version;
+
+    if (!check_number(&check, ours, "version", 1, INT64_MAX, &version))
+        return;
+    if (version > RUNTIME_VERSION) {
+        check_fail(&check, "version", json_member(ours, "version"),
+                   "was written by a newer version of this suite");
+        return;
+    }
+    read_state(&check, ours, reading->runtime);
+    read_process(&check, ours, reading->runtime);
+    read_device_states(&check, ours);
+    check_object(&check, ours, "qemu");
+    check_object(&check, ours, "migration");
+    const json_t *definition = check_object(&check, ours, "instance");
+    const char *name = json_text(definition, "name");
+
+    if (definition == NULL)
+        return;
+    if (name == NULL || strcmp(name, reading->name) != 0)
+        check_fail(&check, "instance.name", json_member(definition, "name"),
+                   "must be the instance's own, %s", reading->name);
+    instance_read_head(definition, inner, 0, instance, reading->problems);
+}
+
+static int64_t leading_number(const json_t *word, const char *prefix, int64_t most)
+{
+    const char *text = json_string_value(word);
+    int64_t number = 0;
+
+    if (json_is_integer(word) && json_integer_value(word) >= 0 && json_integer_value(word) <= most)
+        return json_integer_value(word);
+    if (text == NULL)
+        return 0;
+    if (strncmp(text, prefix, strlen(prefix)) == 0)
+        text += strlen(prefix);
+    AUTO_FREE char *digits = memory_format("%.*s", (int)strcspn(text, ","), text);
+
+    text_number(digits, 0, most, &number);
+    return number;
+}
+
+/* VNC's display number is the port less 5900. */
+static int64_t port_of_vnc(const json_t *word)
+{
+    const char *text = json_string_value(word);
+    const char *colon = text == NULL ? NULL : strrchr(text, ':');
+    int64_t display;
+
+    if (colon == NULL)
+        return 0;
+    AUTO_FREE char *digits = memory_format("%.*s", (int)strcspn(colon + 1, ","), colon + 1);
+
+    return text_number(digits, 0, 65535 - 5900, &display) ? display + 5900 : 0;
+}
+
+/* The fifth element is not there: what the command tells. 0 stays for what it does not. */
+static void derive_head(struct reading *reading)
+{
+    struct instance *instance = &reading->runtime->instance;
+    const json_t *command = reading->runtime->kvm_cmd;
+    const char *uuid;
+    uuid_t binary;
+    size_t place;
+
+    instance->maxmem_mib = leading_number(command_value(command, "-m", &place), "size=", 1 << 30);
+    instance->minmem_mib = instance->maxmem_mib;
+    instance->vcpus = leading_number(command_value(command, "-smp", &place), "cpus=", 4096);
+    instance->network_port = port_of_vnc(command_value(command, "-vnc", &place));
+    uuid = json_string_value(command_value(command, "-uuid", &place));
+    if (uuid != NULL && uuid_parse(uuid, binary) == 0) {
+        free(instance->uuid);
+        instance->uuid = memory_zeroed(37, 1);
+        uuid_unparse_lower(binary, instance->uuid);
+    }
+    if (instance->maxmem_mib == 0)
+        messages_add(&reading->runtime->notes, "kvm_cmd: does not tell the memory");
+    if (instance->vcpus == 0)
+        messages_add(&reading->runtime->notes, "kvm_cmd: does not tell the number of vCPUs");
+}
+
+void read_ours(struct reading *reading)
+{
+    struct runtime *runtime = reading->runtime;
+    json_t *ours = json_array_get(reading->list, 4);
+
+    runtime->state = RUNTIME_FOREIGN;
+    if (ours != NULL && !json_is_object(ours)) {
+        messages_add(reading->problems, "%s: [4]: must be an object", reading->source);
+        return;
+    }
+    AUTO_FREE char *prefix = memory_format("%s: ", reading->source);
+    const struct check check = {prefix, reading->problems};
+
+    derive_head(reading);
+    check_strings(&check, "[4]", ours);
+    if (json_member(ours, "version") != NULL)
+        read_version(reading, ours);
+    runtime->ours = ours == NULL ? memory_json(json_object()) : json_deep_copy(ours);
+    if (runtime->instance.tags == NULL)
+        runtime->instance.tags = memory_json(json_array());
+    if (runtime->instance.disk_template == NULL)
+        runtime->instance.disk_template = memory_copy("");
+    if (runtime->instance.uuid == NULL) {
+        uuid_t binary;
+
+        uuid_generate(binary);
+        runtime->instance.uuid = memory_zeroed(37, 1);
+        uuid_unparse_lower(binary, runtime->instance.uuid);
+        messages_add(&runtime->notes, "kvm_cmd: has no -uuid, one was generated");
+    }
+}
