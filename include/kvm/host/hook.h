@@ -20,6 +20,7 @@ struct hook_environment {
  * value: nothing is added. */
 void hook_set(struct hook_environment *environment, const char *name, const char *value);
 void hook_environment_release(struct hook_environment *environment);
+#define AUTO_HOOK_ENVIRONMENT __attribute__((cleanup(hook_environment_release)))
 
 /* True when the file exists; 0/-1 by hook_check whether it may be run. */
 bool hook_exists(const char *path);

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "kvm/host/network.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "kvm/base/file.h"
+#include "kvm/base/memory.h"
+#include "kvm/host/tap.h"
+
+enum { FILE_MAX = 64 };
+
+/* nic/NAME/IDENT; the caller frees. */
+static char *file_name(const char *instance, const char *ident)
+{
+    char directory[RUNDIR_PATH_MAX];
+    rundir_name(RUNDIR_NIC, instance, directory);
+    return memory_format("%s/%s", directory, ident);
+}
+
+static int write_one(const struct rundir *rundir, const char *instance, const char *ident,
+                     const char *tap, struct error *error)
+{
+    AUTO_FREE char *name = file_name(instance, ident);
+    return file_replace(rundir->fd, name, tap, strlen(tap), error);
+}
+
+int network_write_tap(const struct rundir *rundir, const char *instance, size_t index,
+                      const char *uuid, const char *tap, struct error *error)
+{
+    char directory[RUNDIR_PATH_MAX], number[24];
+    snprintf(number, sizeof number, "%zu", index);
+    rundir_name(RUNDIR_NIC, instance, directory);
+    if (file_make_directory(rundir->fd, directory, 0700, error) != 0)
+        return -1;
+    /* The one by uuid is what our own commands look at, so it is there first and goes last. */
+    if (write_one(rundir, instance, uuid, tap, error) != 0)
+        return -1;
+    return write_one(rundir, instance, number, tap, error);
+}
+
+/* What the kernel takes for a name and no script can misread. */
+static bool is_tap_name(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 0 && length < TAP_NAME_SIZE && strpbrk(name, "/%:'\"\\$` \t\n") == NULL &&
+           name[0] != '-' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+bool network_read_tap(const struct rundir *rundir, const char *instance, const char *ident,
+                      char *tap)
+{
+    AUTO_FREE char *name = file_name(instance, ident);
+    AUTO_FREE char *bytes = NULL;
+    if (file_read(rundir->fd, name, FILE_MAX, true, &bytes, NULL, NULL) != 0)
+        return false;
+    bytes[strcspn(bytes, "\n")] = '\0';
+    if (!is_tap_name(bytes))
+        return false;
+    snprintf(tap, TAP_NAME_SIZE, "%s", bytes);
+    return true;
+}
+
+int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index,
+                       const char *uuid, struct error *error)
+{
+    char number[24], directory[RUNDIR_PATH_MAX];
+    snprintf(number, sizeof number, "%zu", index);
+    AUTO_FREE char *by_index = file_name(instance, number);
+    AUTO_FREE char *by_uuid = file_name(instance, uuid);
+    if (index != SIZE_MAX && file_remove(rundir->fd, by_index, NULL, error) != 0)
+        return -1;
+    if (file_remove(rundir->fd, by_uuid, NULL, error) != 0)
+        return -1;
+    rundir_name(RUNDIR_NIC, instance, directory);
+    if (unlinkat(rundir->fd, directory, AT_REMOVEDIR) == 0 || errno == ENOENT ||
+        errno == ENOTEMPTY || errno == EEXIST)
+        return 0;
+    return error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, directory);
+}
