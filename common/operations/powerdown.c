@@ -15,9 +15,9 @@
 enum {
     AGENT_WAIT_MS = 2000,   /* for the agent's sync; a guest without an agent never answers */
     AGENT_GRACE_MS = 10000, /* from an accepted guest-shutdown to the first power button */
-    BUTTON_FIRST_MS =
-        1000, /* the button is pressed again after 1, 2, 4, 5, 5 … s, since a guest that is */
-    BUTTON_LAST_MS = 5000, /* still booting misses it for good */
+    BUTTON_WAIT_MS = 1000,  /* the button is pressed again each second, since a guest that is still */
+    BUTTON_EAGER = 15,      /* booting misses it for good; after 15 times less often */
+    BUTTON_LAST_MS = 5000,
     TERM_WAIT_MS = 3000,   /* from TERM (QEMU flushes its images) to KILL */
     MONITOR_WAIT_MS = 5000,
 };
@@ -30,7 +30,7 @@ struct ladder {
     const struct powerdown_options *options;
     deadline_t kill_at;
     deadline_t next_button;
-    int64_t button_wait_ms;
+    int pressed; /* how often the button was pressed */
     struct qmp *qmp;
 };
 
@@ -66,8 +66,9 @@ static void ask_agent(struct ladder *ladder)
 }
 
 /* A refusal or a lost connection is no failure here: the process is watched, and the button comes again. */
-static void press_button(struct ladder *ladder, bool first)
+static void press_button(struct ladder *ladder)
 {
+    bool first = ladder->pressed == 0;
     struct error reason = {0};
 
     say(ladder, first ? "pressing the power button" : "pressing the power button again");
@@ -77,11 +78,8 @@ static void press_button(struct ladder *ladder, bool first)
                  clock_earlier(clock_deadline(MONITOR_WAIT_MS), ladder->options->deadline), NULL,
                  &reason) != QMP_DONE)
         say(ladder, reason.text);
-    ladder->button_wait_ms =
-        first ? BUTTON_FIRST_MS
-              : (ladder->button_wait_ms * 2 > BUTTON_LAST_MS ? BUTTON_LAST_MS
-                                                             : ladder->button_wait_ms * 2);
-    ladder->next_button = clock_deadline(ladder->button_wait_ms);
+    ladder->next_button =
+        clock_deadline(++ladder->pressed > BUTTON_EAGER ? BUTTON_LAST_MS : BUTTON_WAIT_MS);
 }
 
 static int kill_now(struct ladder *ladder, const char *reason, struct error *error)
@@ -102,8 +100,6 @@ static int time_is_up(const struct ladder *ladder, struct error *error)
 
 static int wait_for_end(struct ladder *ladder, struct error *error)
 {
-    bool pressed = false;
-
     for (;;) {
         bool with_button = ladder->qmp != NULL;
         deadline_t until = clock_earlier(ladder->options->deadline, ladder->kill_at);
@@ -114,10 +110,8 @@ static int wait_for_end(struct ladder *ladder, struct error *error)
             return kill_now(ladder, "kill-after", error);
         if (clock_passed(ladder->options->deadline))
             return time_is_up(ladder, error);
-        if (with_button && clock_passed(ladder->next_button)) {
-            press_button(ladder, !pressed);
-            pressed = true;
-        }
+        if (with_button && clock_passed(ladder->next_button))
+            press_button(ladder);
     }
 }
 
