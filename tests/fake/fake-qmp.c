@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A QMP server for tests, well-behaved or odd:
+ *
+ *     fake-qmp SOCKET [SCRIPT] [--query SOCKET] [--pid-file FILE] [--log FILE] [--events FILE]
+ *
+ * It listens, takes the write lock that QEMU holds on its pid file, says "ready" on stdout and serves one
+ * client per socket at a time until quit or TERM. Each command but qmp_capabilities is written to the log as
+ * {"n", "execute", "arguments", "descriptors"}; events go to the events file as QEMU's null chardev log
+ * would have them.
+ *
+ * SCRIPT, one rule a line; TEXT knows \n \r \0 \\ \xNN, and @ID@ is the command's id:
+ *
+ *     before TEXT               on connect, ahead of the greeting
+ *     greeting TEXT             in the place of the greeting; "greeting" alone: nothing at all
+ *     bytewise · pretty         send byte by byte · send JSON over many lines
+ *     status WORD               what query-status says
+ *     fail K [CLASS [TEXT]]     refuse the K-th command, counted as in the log
+ *     fail COMMAND [CLASS [TEXT]]
+ *     return COMMAND JSON       this result, and nothing else happens
+ *     raw COMMAND TEXT          this in the place of a reply
+ *     ahead COMMAND TEXT        this ahead of the reply
+ *     behind COMMAND TEXT       this after the reply
+ *     flood COMMAND COUNT       so many events ahead of the reply
+ *     big COMMAND BYTES         a result that is a string of that size
+ *     close COMMAND             end the connection in the place of (raw: after) the reply
+ *     die COMMAND               end the process like a crash
+ *     silent COMMAND            no reply
+ *     deleted ahead|path|other|never    how device_del's event comes; default: as from a virtio device
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+#include "kvm/base/file.h"
+#include "model.h"
+#include "script.h"
+
+enum { SOCKETS = 2, LINE_MAX_SIZE = 1024 * 1024, DESCRIPTORS_MAX = 16 };
+
+struct client {
+    int listener, descriptor;
+    char *bytes; /* a line that is being received */
+    size_t length, descriptors;
+};
+
+static struct {
+    struct script script;
+    struct client clients[SOCKETS];
+    struct model model;
+    const char *sockets[SOCKETS], *pid_file, *log, *events, *deleted;
+    int pid_lock;
+    size_t commands;
+    bool bytewise, pretty, ended;
+} fake = {.pid_lock = -1, .deleted = "virtio"};
+
+static volatile sig_atomic_t terminated;
+
+static void on_term(int number)
+{
+    terminated = number;
+}
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+    fprintf(stderr, "fake-qmp: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* ---- sending ---- */
+
+static void client_end(struct client *client)
+{
+    if (client->descriptor >= 0)
+        close(client->descriptor);
+    client->descriptor = -1;
+    client->length = client->descriptors = 0;
+}
+
+static void send_bytes(struct client *client, const char *bytes, size_t length)
+{
+    size_t step = fake.bytewise ? 1 : length;
+    for (size_t i = 0; i < length && client->descriptor >= 0; i += step)
+        if (file_write_all(client->descriptor, bytes + i, step) != 0)
+            client_end(client);
+}
+
+/* A script's text: escapes, and @ID@. */
+static void send_text(struct client *client, const char *rest, const char *id)
+{
+    AUTO_FREE char *text = memory_copy(rest);
+    char *mark = strstr(text, "@ID@");
+    if (mark != NULL) {
+        char *filled = memory_format("%.*s%s%s", (int)(mark - text), text, id, mark + 4);
+        free(text);
+        text = filled;
+    }
+    size_t length = script_unescape(text);
+    send_bytes(client, text, length);
+}
+
+/* Steals. */
+static void send_json(struct client *client, json_t *message)
+{
+    AUTO_FREE char *text = json_dumps(memory_json(message), fake.pretty ? JSON_INDENT(4) : 0);
+    json_decref(message);
+    AUTO_FREE char *line = memory_format("%s\r\n", text);
+    send_bytes(client, line, strlen(line));
+}
+
+/* To every client that has finished its greeting, and to the events file. Steals. */
+static void send_event(const char *name, json_t *data)
+{
+    double now = clock_wall();
+    json_int_t seconds = (json_int_t)now;
+    json_t *event = memory_json(
+        json_pack("{s:{s:I, s:I}, s:s, s:o*}", "timestamp", "seconds", seconds, "microseconds",
+                  (json_int_t)((now - (double)seconds) * 1e6), "event", name, "data", data));
+    for (size_t i = 0; i < SOCKETS; i++)
+        if (fake.clients[i].descriptor >= 0)
+            send_json(&fake.clients[i], json_incref(event));
+    int log = fake.events == NULL
+                  ? -1
+                  : open(fake.events, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    AUTO_FREE char *text = json_dumps(event, 0);
+    AUTO_FREE char *line = memory_format("%s\r\n", text);
+    json_decref(event);
+    if (log >= 0 && file_write_all(log, line, strlen(line)) != 0)
+        die(fake.events);
+    if (log >= 0)
+        close(log);
+}
+
+static void send_flood(struct client *client, long count)
+{
+    static const char line[] = "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, "
+                               "\"event\": \"BALLOON_CHANGE\", \"data\": {\"actual\": 3}}\r\n";
+    enum { AT_ONCE = 512 };
+    AUTO_FREE char *block = memory_zeroed(AT_ONCE, sizeof(line));
+    size_t length = sizeof(line) - 1;
+    for (size_t i = 0; i < AT_ONCE; i++)
+        memcpy(block + i * length, line, length);
+    for (size_t left = (size_t)count; left > 0 && client->descriptor >= 0;) {
+        size_t now = left < AT_ONCE ? left : AT_ONCE;
+        send_bytes(client, block, now * length);
+        left -= now;
+    }
+}
+
+/* ---- commands ---- */
+
+static void log_command(const char *command, json_t *arguments, size_t descriptors)
+{
+    if (fake.log == NULL)
+        return;
+    json_t *line = memory_json(json_pack("{s:I, s:s, s:O, s:I}", "n", (json_int_t)fake.commands,
+                                         "execute", command, "arguments", arguments, "descriptors",
+                                         (json_int_t)descriptors));
+    AUTO_FREE char *text = json_dumps(line, JSON_COMPACT);
+    AUTO_FREE char *whole = memory_format("%s\n", text);
+    json_decref(line);
+    int log = open(fake.log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (log < 0 || file_write_all(log, whole, strlen(whole)) != 0)
+        die(fake.log);
+    close(log);
+}
+
+static void device_deleted(const char *id)
+{
+    AUTO_FREE char *path = memory_format("/machine/peripheral/%s", id);
+    AUTO_FREE char *backend = memory_format("%s/virtio-backend", path);
+    if (strcmp(fake.deleted, "never") == 0)
+        return;
+    send_event("DEVICE_DELETED", json_pack("{s:s}", "path", backend));
+    if (strcmp(fake.deleted, "other") == 0)
+        send_event("DEVICE_DELETED",
+                   json_pack("{s:s, s:s}", "device", "other", "path", "/machine/peripheral/other"));
+    else if (strcmp(fake.deleted, "path") != 0)
+        send_event("DEVICE_DELETED", json_pack("{s:s, s:s}", "device", id, "path", path));
+}
+
+/* What comes of a command besides its reply. */
+static void follow_up(const char *command, const json_t *arguments)
+{
+    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "ahead") != 0)
+        device_deleted(model_text(arguments, "id"));
+    if (strcmp(command, "cont") == 0) {
+        fake.model.status = "running";
+        send_event("RESUME", NULL);
+    } else if (strcmp(command, "stop") == 0) {
+        fake.model.status = "paused";
+        send_event("STOP", NULL);
+    } else if (strcmp(command, "system_reset") == 0) {
+        send_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
+    } else if (strcmp(command, "system_powerdown") == 0) {
+        send_event("POWERDOWN", NULL);
+        send_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-shutdown"));
+        fake.ended = true;
+    } else if (strcmp(command, "quit") == 0) {
+        send_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-quit"));
+        fake.ended = true;
+    }
+}
+
+static const char *failing_rule(const char *command)
+{
+    AUTO_FREE char *number = memory_format("%zu", fake.commands);
+    const char *by_number = script_rest(&fake.script, "fail", number);
+    return by_number != NULL ? by_number : script_rest(&fake.script, "fail", command);
+}
+
+static struct answer answer_command(const char *command, json_t *arguments, size_t descriptors)
+{
+    const char *fail = failing_rule(command), *given = script_rest(&fake.script, "return", command);
+    const char *big = script_rest(&fake.script, "big", command);
+    if (fail != NULL) {
+        size_t class = strcspn(fail, " ");
+        AUTO_FREE char *name = memory_format("%.*s", (int)class, fail);
+        const char *text = fail[class] != '\0' ? fail + class + 1 : "the script says so";
+        return answer_refusal(class > 0 ? name : "GenericError", memory_copy(text));
+    }
+    if (given != NULL)
+        return answer_result(json_loads(given, JSON_DECODE_ANY, NULL));
+    if (big != NULL) {
+        size_t size = (size_t)strtoull(big, NULL, 10);
+        AUTO_FREE char *text = memory_zeroed(size + 1, 1);
+        return answer_result(json_string(memset(text, 'x', size)));
+    }
+    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "never") == 0)
+        return answer_empty(); /* the guest does not let go: it stays */
+    return model_execute(&fake.model, command, arguments, descriptors);
+}
+
+static void reply(struct client *client, json_t *id, struct answer *answer)
+{
+    if (answer->result != NULL)
+        send_json(client, json_pack("{s:o, s:O*}", "return", answer->result, "id", id));
+    else
+        send_json(client, json_pack("{s:{s:s, s:s}, s:O*}", "error", "class", answer->class, "desc",
+                                    answer->text, "id", id));
+    free(answer->class);
+    free(answer->text);
+}
+
+static void execute(struct client *client, const char *command, json_t *arguments, json_t *id)
+{
+    size_t descriptors = client->descriptors;
+    client->descriptors = 0;
+    fake.commands++;
+    log_command(command, arguments, descriptors);
+    AUTO_FREE char *id_text = json_dumps(id, JSON_ENCODE_ANY);
+    const char *flood = script_rest(&fake.script, "flood", command),
+               *ahead = script_rest(&fake.script, "ahead", command);
+    const char *behind = script_rest(&fake.script, "behind", command),
+               *raw = script_rest(&fake.script, "raw", command);
+    if (script_rest(&fake.script, "die", command) != NULL)
+        _exit(1);
+    if (flood != NULL)
+        send_flood(client, strtol(flood, NULL, 10));
+    if (ahead != NULL)
+        send_text(client, ahead, id_text);
+    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "ahead") == 0)
+        device_deleted(model_text(arguments, "id"));
+    if (raw != NULL)
+        send_text(client, raw, id_text);
+    if (script_rest(&fake.script, "close", command) != NULL)
+        client_end(client);
+    if (raw != NULL || client->descriptor < 0 ||
+        script_rest(&fake.script, "silent", command) != NULL)
+        return;
+    struct answer answer = answer_command(command, arguments, descriptors);
+    bool done = answer.result != NULL;
+    reply(client, id, &answer);
+    if (behind != NULL)
+        send_text(client, behind, id_text);
+    if (done && script_rest(&fake.script, "return", command) == NULL)
+        follow_up(command, arguments);
+}
+
+static void take_line(struct client *client, const char *line, size_t length)
+{
+    AUTO_JSON json_t *message = json_loadb(line, length, 0, NULL);
+    const char *command = json_text(message, "execute");
+    if (command == NULL)
+        command = json_text(message, "exec-oob");
+    AUTO_JSON json_t *none = json_object();
+    json_t *arguments = json_object_get(message, "arguments"), *id = json_object_get(message, "id");
+    if (command == NULL)
+        send_json(client, json_pack("{s:{s:s, s:s}}", "error", "class", "GenericError", "desc",
+                                    "Invalid JSON syntax"));
+    else if (strcmp(command, "qmp_capabilities") == 0)
+        send_json(client, json_pack("{s:{}, s:O*}", "return", "id", id));
+    else
+        execute(client, command, arguments != NULL ? arguments : none, id);
+}
+
+/* ---- sockets ---- */
+
+static void greet(struct client *client)
+{
+    const char *before = script_rest(&fake.script, "before", ""),
+               *greeting = script_rest(&fake.script, "greeting", "");
+    if (before != NULL)
+        send_text(client, before, "");
+    if (greeting != NULL)
+        send_text(client, greeting, "");
+    else
+        send_json(client, json_pack("{s:{s:{s:{s:i, s:i, s:i}, s:s}, s:[s]}}", "QMP", "version",
+                                    "qemu", "major", 7, "minor", 2, "micro", 0, "package", "",
+                                    "capabilities", "oob"));
+}
+
+/* Appends to the client's bytes; descriptors that come along are counted and closed. */
+static ssize_t receive(struct client *client)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * DESCRIPTORS_MAX)];
+    } control;
+    struct iovec part = {client->bytes + client->length, LINE_MAX_SIZE - client->length};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    ssize_t got = recvmsg(client->descriptor, &message, MSG_CMSG_CLOEXEC);
+    if (got <= 0 || message.msg_controllen < sizeof(struct cmsghdr) ||
+        control.align.cmsg_type != SCM_RIGHTS)
+        return got;
+    size_t count = (control.align.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+        int descriptor;
+        memcpy(&descriptor, CMSG_DATA(&control.align) + i * sizeof(int), sizeof(int));
+        close(descriptor);
+    }
+    client->descriptors += count;
+    return got;
+}
+
+static void serve(struct client *client)
+{
+    ssize_t got = receive(client);
+    if (got <= 0 || client->length + (size_t)got >= LINE_MAX_SIZE) {
+        client_end(client);
+        return;
+    }
+    client->length += (size_t)got;
+    char *newline;
+    while (client->descriptor >= 0 &&
+           (newline = memchr(client->bytes, '\n', client->length)) != NULL) {
+        size_t length = (size_t)(newline - client->bytes);
+        take_line(client, client->bytes, length);
+        if (client->descriptor < 0) /* its bytes are forgotten */
+            return;
+        client->length -= length + 1;
+        memmove(client->bytes, newline + 1, client->length);
+    }
+}
+
+static void lock_pid_file(void)
+{
+    fake.pid_lock = open(fake.pid_file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fake.pid_lock < 0 || fcntl(fake.pid_lock, F_SETLK, &whole) != 0)
+        die(fake.pid_file);
+    if (ftruncate(fake.pid_lock, 0) != 0 || dprintf(fake.pid_lock, "%d\n", (int)getpid()) < 0)
+        die(fake.pid_file);
+}
+
+static int listen_on(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path))
+        die(path);
+    memcpy(address.sun_path, path, strlen(path));
+    unlink(path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || bind(listener, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
+        listen(listener, 1) != 0)
+        die(path);
+    return listener;
+}
+
+static void follow_script(const char *path)
+{
+    errno = EINVAL;
+    if (!script_read(&fake.script, path))
+        die(path);
+    const struct rule *status = script_verb(&fake.script, "status");
+    const struct rule *deleted = script_verb(&fake.script, "deleted");
+    fake.bytewise = script_verb(&fake.script, "bytewise") != NULL;
+    fake.pretty = script_verb(&fake.script, "pretty") != NULL;
+    if (status != NULL)
+        fake.model.status = status->subject;
+    if (deleted != NULL)
+        fake.deleted = deleted->subject;
+}
+
+static void begin(void)
+{
+    struct sigaction action = {.sa_handler = on_term};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t ends; /* only let in while waiting, so that none is missed */
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+    if (fake.pid_file != NULL)
+        lock_pid_file();
+    for (size_t i = 0; i < SOCKETS; i++) {
+        fake.clients[i] = (struct client){-1, -1, memory_zeroed(LINE_MAX_SIZE, 1), 0, 0};
+        if (fake.sockets[i] != NULL)
+            fake.clients[i].listener = listen_on(fake.sockets[i]);
+    }
+    puts("ready");
+    fflush(stdout);
+}
+
+/* One client per socket: while one is there, the next waits unaccepted and gets no greeting. */
+static void serve_all(void)
+{
+    struct pollfd pollers[SOCKETS];
+    for (size_t i = 0; i < SOCKETS; i++) {
+        struct client *client = &fake.clients[i];
+        bool idle = client->descriptor < 0;
+        pollers[i] = (struct pollfd){idle ? client->listener : client->descriptor, POLLIN, 0};
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    if (ppoll(pollers, SOCKETS, NULL, &none) < 0)
+        return;
+    for (size_t i = 0; i < SOCKETS; i++) {
+        struct client *client = &fake.clients[i];
+        if (pollers[i].revents == 0)
+            continue;
+        if (client->descriptor >= 0) {
+            serve(client);
+        } else {
+            client->descriptor = accept4(client->listener, NULL, NULL, SOCK_CLOEXEC);
+            if (client->descriptor >= 0)
+                greet(client);
+        }
+    }
+}
+
+static void end(void)
+{
+    if (terminated)
+        send_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-signal"));
+    for (size_t i = 0; i < SOCKETS; i++) {
+        client_end(&fake.clients[i]);
+        free(fake.clients[i].bytes);
+        if (fake.sockets[i] != NULL)
+            unlink(fake.sockets[i]);
+    }
+    if (fake.pid_file != NULL)
+        unlink(fake.pid_file);
+    script_release(&fake.script);
+    model_release(&fake.model);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"query", required_argument, NULL, 'q'},
+                                            {"pid-file", required_argument, NULL, 'p'},
+                                            {"log", required_argument, NULL, 'l'},
+                                            {"events", required_argument, NULL, 'e'},
+                                            {NULL, 0, NULL, 0}};
+    model_begin(&fake.model);
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        const char **value = option == 'q'   ? &fake.sockets[1]
+                             : option == 'p' ? &fake.pid_file
+                             : option == 'l' ? &fake.log
+                             : option == 'e' ? &fake.events
+                                             : NULL;
+        if (value == NULL)
+            return 2;
+        *value = optarg;
+    }
+    if (optind >= argc) {
+        fprintf(stderr, "usage: fake-qmp SOCKET [SCRIPT] [--query SOCKET] [--pid-file FILE] "
+                        "[--log FILE] [--events FILE]\n");
+        return 2;
+    }
+    fake.sockets[0] = argv[optind];
+    if (optind + 1 < argc)
+        follow_script(argv[optind + 1]);
+    begin();
+    while (!fake.ended && !terminated)
+        serve_all();
+    end();
+    return 0;
+}
