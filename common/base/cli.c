@@ -79,7 +79,10 @@ int cli_finish(enum status status)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return (int)status;
-    log_error("write to standard output: %s", strerror(errno != 0 ? errno : EIO));
+    if (errno != 0)
+        log_error("write to standard output: %s", strerror(errno));
+    else
+        log_error("write to standard output: some of it could not be written");
     return status == STATUS_DONE ? STATUS_FAILED : (int)status;
 }
 
