@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "unit.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/state/placement.h"
+
+static int make(const char *members, struct instance *instance)
+{
+    AUTO_FREE char *text = memory_format("{\"name\": \"web1\", %s}", members);
+    AUTO_JSON json_t *definition = json_loads(text, 0, NULL);
+    AUTO_MESSAGES struct messages problems = {0};
+    int result = instance_parse(definition, "w.json", NULL, NULL, instance, &problems);
+
+    for (size_t i = 0; i < problems.count; i++)
+        printf("# %s\n", problems.items[i]);
+    return result;
+}
+
+#define DISK(letter, members)                                                                      \
+    "{\"path\": \"/" letter                                                                        \
+    "\", \"uuid\": \"" letter letter letter letter letter letter letter letter                     \
+    "-1111-4111-8111-111111111111\"" members "}"
+#define NIC(letter)                                                                                \
+    "{\"nicparams\": {\"link\": \"br0\"}, \"mac\": \"aa:00:00:00:00:0" letter                      \
+    "\", \"uuid\": \"" letter letter letter letter letter letter letter letter                     \
+    "-2222-4222-8222-222222222222\"}"
+
+static const char *hvinfo_text(const json_t *hvinfo)
+{
+    static char text[256];
+    AUTO_FREE char *compact = json_compact(hvinfo);
+
+    snprintf(text, sizeof(text), "%s", compact);
+    return text;
+}
+
+TEST(order_on_pc, "on pc: controllers first, then disks, then NICs")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+
+    CHECK_NUMBER(
+        make("\"hvparams\": {\"use_guest_agent\": true}, \"disks\": [" DISK("a", "") ", " DISK(
+                 "b", ", \"bus\": \"scsi\"") "], \"nics\": [" NIC("c") "]",
+             &instance),
+        0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.scsi_slot, 3);
+    CHECK_NUMBER(placement.balloon_slot, 4);
+    CHECK_NUMBER(placement.serial_slot, 5);
+    CHECK_NUMBER(placement.last_port, 31);
+    CHECK_TEXT(
+        hvinfo_text(instance.disks[0].hvinfo),
+        "{\"driver\":\"virtio-blk-pci\",\"id\":\"disk-aaaaaaaa-1111-4111\",\"bus\":\"pci.0\","
+        "\"addr\":\"0x6\"}");
+    CHECK_TEXT(hvinfo_text(instance.disks[1].hvinfo),
+               "{\"driver\":\"scsi-hd\",\"id\":\"disk-bbbbbbbb-1111-4111\",\"bus\":\"scsi.0\","
+               "\"channel\":0,\"scsi-id\":0,\"lun\":0}");
+    CHECK_TEXT(hvinfo_text(instance.nics[0].hvinfo),
+               "{\"driver\":\"virtio-net-pci\",\"id\":\"nic-cccccccc-2222-4222\",\"bus\":\"pci.0\","
+               "\"addr\":\"0x7\"}");
+    return true;
+}
+
+TEST(reservations, "kvm_pci_reservations moves disks and NICs up, not the controllers")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+
+    CHECK_NUMBER(
+        make("\"hvparams\": {\"kvm_pci_reservations\": 12, \"nic_type\": \"e1000\"}, \"disks\": "
+             "[" DISK("a", "") "], \"nics\": [" NIC("c") "]",
+             &instance),
+        0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.scsi_slot, SLOT_NONE);
+    CHECK_NUMBER(placement.balloon_slot, 3);
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "addr"), "0xc");
+    CHECK_TEXT(json_text(instance.nics[0].hvinfo, "addr"), "0xd");
+    CHECK_TEXT(json_text(instance.nics[0].hvinfo, "driver"), "e1000");
+    CHECK_NUMBER(placement.slots.first, 12);
+    return true;
+}
+
+TEST(root_ports, "on q35 a slot is a root port, and there are hotplug_ports of them")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(make("\"hvparams\": {\"machine_version\": \"pc-q35-7.2\", \"hotplug_ports\": 3}, "
+                      "\"disks\": [" DISK("a", "") "], \"nics\": [" NIC("c") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.last_port, 5);
+    CHECK_NUMBER(placement.balloon_slot, 3);
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "bus"), "rp4");
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "addr"), "0x0");
+    CHECK_NUMBER(placement_slot(instance.disks[0].hvinfo), 4);
+    CHECK_TEXT(json_text(instance.nics[0].hvinfo, "bus"), "rp5");
+    CHECK_NUMBER(slots_free_count(&placement.slots, 0), 0);
+    json_object_set_new(instance.hvparams, "hotplug_ports", json_integer(2));
+    json_object_del(instance.nics[0].object, "hvinfo");
+    nic_refresh(&instance.nics[0]);
+    CHECK_NUMBER(placement_assign(&instance, &placement, &error), -1);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_HAS(error.text, "nics[0]: nic-cccccccc-2222-4222: all PCI slots from 3 to 4 are taken");
+    return true;
+}
+
+TEST(keeps_what_is_there, "what has an hvinfo keeps it, and two on one slot are refused")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(
+        make("\"disks\": [" DISK("a", "") ", " DISK(
+                 "b", ", \"hvinfo\": {\"driver\": \"virtio-blk-pci\", \"id\": "
+                      "\"hotdisk-bbbbbbbb-pci-4\", \"bus\": \"pci.0\", \"addr\": \"0x4\"}") "]",
+             &instance),
+        0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_TEXT(json_text(instance.disks[1].hvinfo, "id"), "hotdisk-bbbbbbbb-pci-4");
+    CHECK_TEXT(json_text(instance.disks[1].hvinfo, "addr"), "0x4");
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "addr"), "0x5");
+    AUTO_JSON json_t *before = json_deep_copy(instance.disks[0].object);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK(json_equal(before, instance.disks[0].object));
+    json_object_set_new(json_object_get(instance.disks[0].object, "hvinfo"), "addr",
+                        json_string("0x4"));
+    CHECK_NUMBER(placement_assign(&instance, &placement, &error), -1);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_HAS(error.text, "disks[1]: hvinfo");
+    CHECK_HAS(error.text, "PCI slot 4 is taken");
+    return true;
+}
+
+TEST(ide_units, "IDE disks leave the CD-ROM its place, and there are four units")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(make("\"hvparams\": {\"disk_type\": \"ide\", \"cdrom_image_path\": \"/cd.iso\"}, "
+                      "\"disks\": [" DISK("a", "") ", " DISK("b", "") ", " DISK("c", "") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_TEXT(
+        hvinfo_text(instance.disks[0].hvinfo),
+        "{\"driver\":\"ide-hd\",\"id\":\"disk-aaaaaaaa-1111-4111\",\"bus\":\"ide.0\",\"unit\":0}");
+    CHECK_TEXT(json_text(instance.disks[1].hvinfo, "bus"), "ide.0");
+    CHECK_NUMBER(json_number(instance.disks[1].hvinfo, "unit", -1), 1);
+    CHECK_TEXT(json_text(instance.disks[2].hvinfo, "bus"), "ide.1");
+    CHECK_NUMBER(json_number(instance.disks[2].hvinfo, "unit", -1), 1);
+    CHECK_NUMBER(placement_slot(instance.disks[2].hvinfo), SLOT_NONE);
+
+    AUTO_INSTANCE struct instance more;
+    CHECK_NUMBER(
+        make("\"hvparams\": {\"disk_type\": \"ide\"}, \"disks\": [" DISK("a", "") ", " DISK(
+                 "b", "") ", " DISK("c", "") ", " DISK("d", "") ", " DISK("e", "") "]",
+             &more),
+        0);
+    CHECK_NUMBER(placement_assign(&more, &placement, &error), -1);
+    CHECK_HAS(error.text, "disks[4]: machine type pc has place for 4 IDE drives");
+    return true;
+}
+
+TEST(sata_ports, "SATA is q35's: one disk a port; pc refuses it")
+{
+    AUTO_INSTANCE struct instance instance, pc;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(
+        make("\"hvparams\": {\"machine_version\": \"q35\", \"cdrom_image_path\": \"/cd\"}, "
+             "\"disks\": [" DISK("a", ", \"bus\": \"sata\"") ", " DISK(
+                 "b", ", \"bus\": \"ide\"") ", " DISK("c", ", \"bus\": \"sata\"") "]",
+             &instance),
+        0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "bus"), "ide.0");
+    CHECK_TEXT(json_text(instance.disks[1].hvinfo, "bus"), "ide.1");
+    CHECK_TEXT(json_text(instance.disks[2].hvinfo, "bus"), "ide.3");
+    CHECK_NUMBER(json_number(instance.disks[2].hvinfo, "unit", -1), 0);
+    CHECK_NUMBER(make("\"disks\": [" DISK("a", ", \"bus\": \"sata\"") "]", &pc), 0);
+    CHECK_NUMBER(placement_assign(&pc, &placement, &error), -1);
+    CHECK_HAS(error.text, "disks[0]: machine type pc has no SATA");
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    return true;
+}
+
+TEST(too_many, "more devices than slots are refused")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(make("\"hvparams\": {\"kvm_pci_reservations\": 30}, \"disks\": [" DISK(
+                          "a", "") ", " DISK("b", "") ", " DISK("c", "") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, &error), -1);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_HAS(error.text,
+              "disks[2]: disk-cccccccc-1111-4111: all PCI slots from 30 to 31 are taken");
+    return true;
+}
+
+TEST(slots_from_text, "a slot is read from hvinfo only where it is one")
+{
+    static const struct {
+        const char *hvinfo;
+        int slot;
+    } cases[] = {
+        {"{\"bus\": \"pci.0\", \"addr\": \"0x1f\"}", 31},
+        {"{\"bus\": \"pci.0\", \"addr\": \"0xC\"}", 12},
+        {"{\"bus\": \"rp5\", \"addr\": \"0x0\"}", 5},
+        {"{\"bus\": \"pci.0\", \"addr\": \"0x20\"}", -1},
+        {"{\"bus\": \"pci.0\", \"addr\": \"0x\"}", -1},
+        {"{\"bus\": \"pci.0\", \"addr\": \"c\"}", -1},
+        {"{\"bus\": \"pci.1\", \"addr\": \"0x5\"}", -1},
+        {"{\"bus\": \"rp05\", \"addr\": \"0x0\"}", -1},
+        {"{\"bus\": \"scsi.0\", \"scsi-id\": 4}", -1},
+        {"{}", -1},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        AUTO_JSON json_t *hvinfo = json_loads(cases[i].hvinfo, 0, NULL);
+        CHECK_NUMBER(placement_slot(hvinfo), cases[i].slot);
+    }
+    CHECK_NUMBER(placement_slot(NULL), SLOT_NONE);
+    return true;
+}
+
+UNIT_MAIN(UNIT(order_on_pc), UNIT(reservations), UNIT(root_ports), UNIT(keeps_what_is_there),
+          UNIT(ide_units), UNIT(sata_ports), UNIT(too_many), UNIT(slots_from_text))
