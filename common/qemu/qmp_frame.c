@@ -162,7 +162,7 @@ int frame_next(struct frame *frame, json_t **message, size_t *cost, char *fault)
         snprintf(fault, FRAME_FAULT_SIZE, "its server sent a message of more than 16 MiB");
         return -1;
     }
-    if (frame->cost + 2 * length > FRAME_MEMORY_MAX) { /* the text, its strings, its structure */
+    if (frame->cost + 3 * length > FRAME_MEMORY_MAX) { /* jansson copies a string twice */
         snprintf(fault, FRAME_FAULT_SIZE,
                  "its server sent a message that would take more than 48 MiB of memory");
         return -1;

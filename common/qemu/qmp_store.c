@@ -19,17 +19,22 @@ static void ring_drop_oldest(struct ring *ring)
     ring->count--;
 }
 
-static void ring_add(struct ring *ring, size_t capacity, json_t *event, size_t cost)
+static void ring_begin(struct ring *ring, size_t capacity, size_t most)
 {
     if (ring->items == NULL) {
         ring->items = memory_zeroed(capacity, sizeof(*ring->items));
         ring->capacity = capacity;
+        ring->most = most;
     }
+}
+
+static void ring_add(struct ring *ring, json_t *event, size_t cost)
+{
     if (ring->count == ring->capacity)
         ring_drop_oldest(ring);
     *ring_at(ring, ring->count++) = (struct stored){event, cost};
     ring->cost += cost;
-    while (ring->cost > STORE_COST_MAX)
+    while (ring->cost > ring->most)
         ring_drop_oldest(ring);
 }
 
@@ -58,11 +63,10 @@ static bool is_deleted(const char *name)
 
 void store_add(struct store *store, json_t *event, size_t cost)
 {
+    ring_begin(&store->events, STORE_EVENTS, STORE_EVENTS_COST);
+    ring_begin(&store->deleted, STORE_DELETED, STORE_DELETED_COST);
     const char *name = json_text(event, "event");
-    if (name != NULL && is_deleted(name))
-        ring_add(&store->deleted, STORE_DELETED, event, cost);
-    else
-        ring_add(&store->events, STORE_EVENTS, event, cost);
+    ring_add(name != NULL && is_deleted(name) ? &store->deleted : &store->events, event, cost);
 }
 
 json_t *store_take(struct store *store, const char *name,

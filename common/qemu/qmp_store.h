@@ -2,7 +2,7 @@
 /*
  * The events that a connection has brought and nobody has taken yet, in flat memory: the newest
  * 4,096 of any name, and apart from them the newest 256 DEVICE_DELETED, which a flood of others must
- * not push out. Each part also ends at 4 MiB. Private to qmp.c.
+ * not push out. Their memory is bounded as well, whatever their size. Private to qmp.c.
  */
 #ifndef KVM_QEMU_QMP_STORE_H
 #define KVM_QEMU_QMP_STORE_H
@@ -11,7 +11,12 @@
 #include <stddef.h>
 #include <jansson.h>
 
-enum { STORE_EVENTS = 4096, STORE_DELETED = 256, STORE_COST_MAX = 4 * 1024 * 1024 };
+enum {
+    STORE_EVENTS = 4096,
+    STORE_DELETED = 256,
+    STORE_EVENTS_COST = 10 * 1024 * 1024, /* bytes; QEMU's events take 1 to 2.5 KiB each */
+    STORE_DELETED_COST = 1024 * 1024,
+};
 
 struct stored {
     json_t *event;
@@ -19,8 +24,8 @@ struct stored {
 };
 
 struct ring {
-    struct stored *items; /* `capacity` of them, made with the first event */
-    size_t capacity, first, count, cost;
+    struct stored *items;                      /* `capacity` of them, made with the first event */
+    size_t capacity, most, first, count, cost; /* cost stays within `most` */
 };
 
 /* Zero-initialised is empty. */
