@@ -186,6 +186,22 @@ bool check_strings(const struct check *check, const char *key, const json_t *val
     return false;
 }
 
+void check_members(const struct check *check, const json_t *object, const char *const *told)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        AUTO_FREE char *shown = text_escape(key, strlen(key));
+
+        if (text_has_control(key))
+            check_fail(check, shown, NULL, "a key must not hold control characters");
+        else if (!json_is_string(value) || !check_is_one_of(key, told))
+            check_strings(check, shown, value);
+    }
+}
+
 void check_set(json_t *object, const char *key, json_t *value)
 {
     /* Can only fail for want of memory: keys come from parsed JSON or from our own text. */

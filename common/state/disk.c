@@ -113,17 +113,12 @@ static bool settle_uuid(const struct check *check, json_t *object)
 
 static void check_fields(const struct check *check, json_t *object, bool loaded)
 {
+    static const char *const told[] = {"name", "iv_name", "mode", "dev_type", "uuid", NULL};
     static const char *const modes[] = {"rw", "ro", NULL};
     AUTO_FREE char *hvinfo_place = memory_format("%shvinfo", check->prefix);
     int64_t number;
-    const char *key;
-    json_t *value;
 
-    json_object_foreach(object, key, value)
-    {
-        if (!json_is_string(value)) /* those are told with their own name below */
-            check_strings(check, key, value);
-    }
+    check_members(check, object, told);
     check_text(check, object, "name");
     check_text(check, object, "iv_name");
     check_choice(check, object, "mode", modes);

@@ -120,15 +120,11 @@ static int settle_uuid(const struct check *check, json_t *object)
 
 static void check_fields(const struct check *check, json_t *object, bool loaded)
 {
+    static const char *const told[] = {"name", "ip", "network", "mac", "uuid", NULL};
     AUTO_FREE char *hvinfo_place = memory_format("%shvinfo", check->prefix);
-    const char *ip = check_text(check, object, "ip"), *key;
-    json_t *value;
+    const char *ip = check_text(check, object, "ip");
 
-    json_object_foreach(object, key, value)
-    {
-        if (!json_is_string(value))
-            check_strings(check, key, value);
-    }
+    check_members(check, object, told);
     check_text(check, object, "name");
     check_text(check, object, "network");
     check_object(check, object, "netinfo");

@@ -48,6 +48,10 @@ int check_uuid(const struct check *check, const json_t *object, const char *key,
 /* No string and no key anywhere below `value` holds a control character. */
 bool check_strings(const struct check *check, const char *key, const json_t *value);
 
+/* The same for every member of an object, its key included, but for strings under the keys of `told`
+ * (NULL-terminated), which the caller checks by name. */
+void check_members(const struct check *check, const json_t *object, const char *const *told);
+
 /* Every key is in `known` or `ignored` (NULL-terminated; `ignored` may be NULL); the nearest known one
  * is named. */
 void check_keys(const struct check *check, const json_t *object, const char *const *known,
