@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# Completion for the programs of kvm-suite. Options, their arguments and actions come from the program itself
+# (--complete-words); instance names from the files of the run directory, since looking there starts no
+# program for each of a thousand instances.
+
+# Removes a leading "~" as the shell would.
+_kvm_suite_expand() { # PATH
+    printf '%s' "${1/#\~\//"$HOME/"}"
+}
+
+# The run directory that the line names, else the environment's, else the one built in, which --help tells.
+_kvm_suite_run_dir() { # PROGRAM
+    local i help
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            --) break ;;
+            --run-dir=?*) _kvm_suite_expand "${COMP_WORDS[i]#*=}" && return ;;
+            --run-dir)
+                [[ ${COMP_WORDS[i + 1]} != "=" ]] || ((i++))
+                ((i + 1 >= COMP_CWORD)) || { _kvm_suite_expand "${COMP_WORDS[i + 1]}" && return; }
+                ;;
+        esac
+    done
+    if [[ -n ${KVM_RUN_DIR:-} ]]; then
+        printf '%s' "$KVM_RUN_DIR"
+        return
+    fi
+    help=$("$1" --help 2>/dev/null | tr -s ' \n' ' ')
+    [[ $help =~ KVM_RUN_DIR\;\ ([^\)]*)\) ]] && printf '%s' "${BASH_REMATCH[1]}"
+}
+
+_kvm_suite_instances() { # PROGRAM
+    local directory file name
+    directory=$(_kvm_suite_run_dir "$1")
+    [[ -n $directory ]] || return
+    for file in "$directory"/conf/*.runtime "$directory"/pid/* "$directory"/nic/*; do
+        [[ -e $file ]] || continue
+        name=${file##*/}
+        printf '%s\n' "${name%.runtime}"
+    done | sort -u
+}
+
+# Operands before the word at the cursor; "over" behind it when one of the words was "--".
+_kvm_suite_count_operands() { # NAMES-OF-OPTIONS-WITH-ARGUMENTS
+    local i word count=0 over=""
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ -n $over ]]; then
+            ((count++))
+        elif [[ $word == -- ]]; then
+            over=over
+        elif [[ $word == --* && ${COMP_WORDS[i + 1]} == "=" ]]; then
+            ((i += 2))
+        elif [[ $word == --* && " $1 " == *" $word "* ]]; then
+            ((i++))
+        elif [[ $word != -?* ]]; then
+            ((count++))
+        fi
+    done
+    printf '%s %s' "$count" "$over"
+}
+
+# COMPREPLY from what `kind` of word it is; `prefix` is put before each.
+_kvm_suite_reply() { # PROGRAM KIND CURRENT PREFIX [WORD...]
+    local program=$1 kind=$2 current=$3 prefix=$4
+    shift 4
+    case $kind in
+        file | FILE)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -P "$prefix" -f -- "$current")
+            ;;
+        DIR)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -P "$prefix" -d -- "$current")
+            ;;
+        instance | INSTANCE)
+            mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "$(_kvm_suite_instances "$program")" -- "$current")
+            ;;
+        words)
+            mapfile -t COMPREPLY < <(compgen -W "$*" -- "$current")
+            ;;
+    esac
+}
+
+_kvm_suite() {
+    local program current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local word option="" prefix="" operand="" before over options=() actions=() with_argument=()
+    local -A arguments=()
+    program=$(_kvm_suite_expand "$1")
+    COMPREPLY=()
+
+    while IFS= read -r word; do
+        case $word in
+            --*) options+=("$word") ;;
+            action:*) actions+=("${word#action:}") ;;
+            operand:*) operand=${word#operand:} ;;
+            argument:*)
+                word=${word#argument:}
+                arguments[${word%%:*}]=${word#*:}
+                with_argument+=("${word%%:*}")
+                ;;
+        esac
+    done < <("$program" --complete-words 2>/dev/null)
+
+    read -r before over <<<"$(_kvm_suite_count_operands "${with_argument[*]}")"
+    if [[ -z $over ]]; then
+        if [[ $current == "=" ]]; then # --name=| with "=" among the word breaks
+            option=$previous current=""
+        elif [[ $previous == "=" ]]; then
+            option=${COMP_WORDS[COMP_CWORD - 2]}
+        elif [[ $current == --*=* ]]; then
+            option=${current%%=*} prefix=$option= current=${current#*=}
+        elif [[ -n ${arguments[$previous]:-} ]]; then
+            option=$previous
+        fi
+    fi
+    if [[ -n $option ]]; then
+        _kvm_suite_reply "$program" "${arguments[$option]:-}" "$current" "$prefix"
+    elif [[ -z $over && $current == -* ]]; then
+        _kvm_suite_reply "$program" words "$current" "" "${options[@]}"
+    elif ((${#actions[@]} > 0 && before == 1)); then
+        _kvm_suite_reply "$program" words "$current" "" "${actions[@]}"
+    elif ((${#actions[@]} == 0 || before == 0)); then
+        _kvm_suite_reply "$program" "$operand" "$current" ""
+    else
+        _kvm_suite_reply "$program" file "$current" ""
+    fi
+}
+
+complete -F _kvm_suite kvm-start kvm-stop kvm-hotplug kvm-migrate kvm-cleanup kvm-info
