@@ -13,8 +13,8 @@ enum { OUTPUT_SHOWN = 300 };
 
 bool program_find(const char *name, char *path)
 {
-    static const char *const places[] = {"/usr/sbin", "/usr/bin",       "/sbin",
-                                         "/bin",      "/usr/local/bin", "/usr/local/sbin"};
+    static const char *const places[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+                                         "/usr/bin",        "/sbin",          "/bin"};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         snprintf(path, PROGRAM_PATH_SIZE, "%s/%s", places[i], name);
         if (access(path, X_OK) == 0)
@@ -26,7 +26,7 @@ bool program_find(const char *name, char *path)
 int program_run(const char **words, deadline_t deadline, char **output, struct error *error)
 {
     static const char *const environment[] = {
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "LC_ALL=C", NULL};
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
     char path[PROGRAM_PATH_SIZE];
     if (!program_find(words[0], path))
         return error_set(error, STATUS_FAILED, "%s is not installed", words[0]);
