@@ -273,7 +273,7 @@ static void add_panic(const struct story *story, struct ending *ending)
         tell(ending, ENDING_NONE, ending->at, "%s; the guest panicked%s", then,
              when(story->panicked, time));
     } else if (story->overcome > 0) {
-        tell(ending, ending->kind, ending->at, "%s; it had panicked and rebooted%s", then,
+        tell(ending, ending->kind, ending->at, "%s; it had panicked%s and rebooted", then,
              when(story->overcome, time));
     }
 }

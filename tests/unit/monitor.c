@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/process.h"
+#include "kvm/qemu/monitor.h"
+#include "fake.h"
+#include "unit.h"
+
+enum { GENEROUS_MS = 20 * 1000 };
+
+static deadline_t generous(void)
+{
+    return clock_deadline(GENEROUS_MS);
+}
+
+static struct rundir rundir_of(struct scratch *scratch)
+{
+    return (struct rundir){scratch->fd, scratch->path};
+}
+
+TEST(alive, "the holder of the pid file's lock is found, and no longer when it has ended")
+{
+    AUTO_FAKE struct fake fake = fake_begin("status paused\n");
+    struct rundir rundir = rundir_of(&fake.scratch);
+    struct error error;
+    AUTO_PROCESS struct qemu_process process;
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
+    CHECK_NUMBER(process.pid, fake.pid);
+    uint64_t start_time = 0;
+    CHECK(process_start_time(fake.pid, &start_time));
+    CHECK(process.start_time == start_time);
+
+    char status[32];
+    AUTO_QMP struct qmp *qmp = monitor_open(&rundir, "x", RUNDIR_QMP, &process, generous(), &error);
+    CHECK(qmp != NULL);
+    CHECK_NUMBER(monitor_status(qmp, generous(), status, &error), 0);
+    CHECK_TEXT(status, "paused");
+    AUTO_QMP struct qmp *query =
+        monitor_open(&rundir, "x", RUNDIR_QUERY, &process, generous(), &error);
+    CHECK(query != NULL);
+
+    CHECK(process_signal(process.pidfd, SIGKILL) == 0);
+    CHECK(process_wait_gone(process.pidfd, generous()));
+    monitor_forget(&process);
+    CHECK_NUMBER(process.pidfd, -1);
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0); /* it is a zombie now */
+    CHECK_NUMBER(process.pid, 0);
+    return true;
+}
+
+TEST(dead, "no pid file, and one that nobody locks, mean that no QEMU lives")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    struct error error;
+    AUTO_PROCESS struct qemu_process process;
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
+    CHECK_NUMBER(process.pid, 0);
+    CHECK(mkdirat(scratch.fd, "pid", 0700) == 0);
+    CHECK(scratch_write(&scratch, "pid/x", "1\n")); /* a pid in a file proves nothing */
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
+    CHECK_NUMBER(process.pid, 0);
+    CHECK_NUMBER(process.pidfd, -1);
+    return true;
+}
+
+TEST(odd, "a pid file that is none is not taken for a dead QEMU")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    struct error error;
+    AUTO_PROCESS struct qemu_process process;
+    CHECK(mkdirat(scratch.fd, "pid", 0700) == 0);
+    CHECK(scratch_write(&scratch, "elsewhere", ""));
+    CHECK(symlinkat("../elsewhere", scratch.fd, "pid/link") == 0);
+    CHECK(mkdirat(scratch.fd, "pid/directory", 0700) == 0);
+    CHECK(mkfifoat(scratch.fd, "pid/fifo", 0600) == 0);
+    static const char *const names[] = {"link", "directory", "fifo"};
+    for (size_t i = 0; i < 3; i++) {
+        CHECK_NUMBER(monitor_find(&rundir, names[i], &process, &error), -1);
+        CHECK_NUMBER(error.status, STATUS_FAILED);
+        CHECK_HAS(error.text, names[i]);
+    }
+    return true;
+}
+
+TEST(unnamed_lock, "a lock without a holder that can be named is not taken for a dead QEMU")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    struct error error;
+    AUTO_PROCESS struct qemu_process process;
+    CHECK(mkdirat(scratch.fd, "pid", 0700) == 0);
+    CHECK(scratch_write(&scratch, "pid/x", ""));
+    AUTO_CLOSE int file = openat(scratch.fd, "pid/x", O_RDWR | O_CLOEXEC);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    CHECK(fcntl(file, F_OFD_SETLK, &whole) == 0);
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), -1);
+    CHECK_NUMBER(process.pid, 0);
+    return true;
+}
+
+TEST(impostor, "a monitor of another process is refused before a byte is sent")
+{
+    AUTO_FAKE struct fake fake = fake_begin(""), other = fake_begin("");
+    struct rundir rundir = rundir_of(&fake.scratch);
+    struct error error;
+    AUTO_PROCESS struct qemu_process process;
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
+    CHECK(rename(other.socket, fake.socket) == 0);
+    CHECK(monitor_open(&rundir, "x", RUNDIR_QMP, &process, generous(), &error) == NULL);
+    CHECK_HAS(error.text, "not the instance's QEMU");
+    return true;
+}
+
+TEST(recorded, "a process is the recorded one by pid and start time, of this boot")
+{
+    const struct qemu_process process = {100, 5000, -1};
+    struct runtime runtime = {.state = RUNTIME_RUNNING, .pid = 100, .start_time = 5000};
+    strcpy(runtime.boot_id, process_boot_id());
+    CHECK(monitor_is_recorded(&process, NULL));
+    CHECK(monitor_is_recorded(&process, &runtime));
+    runtime.start_time = 5001;
+    CHECK(!monitor_is_recorded(&process, &runtime));
+    runtime.pid = 101;
+    runtime.start_time = 5000;
+    CHECK(!monitor_is_recorded(&process, &runtime));
+    runtime.state = RUNTIME_FOREIGN;
+    CHECK(monitor_is_recorded(&process, &runtime));
+    runtime.state = RUNTIME_RUNNING;
+    strcpy(runtime.boot_id, "another boot");
+    CHECK(monitor_is_recorded(&process, &runtime));
+    runtime.pid = 0;
+    CHECK(monitor_is_recorded(&process, &runtime));
+    return true;
+}
+
+TEST(no_status, "an answer without a status, or with one that does not fit, is an error")
+{
+    AUTO_FAKE struct fake fake = fake_begin(
+        "raw query-status {\"return\":{\"status\":\"0123456789012345678901234567890123456789\"},"
+        "\"id\":@ID@}\n");
+    struct error error;
+    char status[32];
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, false, generous(), &error);
+    CHECK(qmp != NULL);
+    CHECK_NUMBER(monitor_status(qmp, generous(), status, &error), -1);
+    return true;
+}
+
+/* QEMU as the suite starts it: pid file locked and monitor listening in the child, before exec. */
+static pid_t start_qemu(const struct scratch *scratch, int *pidfd, struct error *error)
+{
+    static const char *const argv[] = {"/usr/bin/qemu-system-x86_64",
+                                       "-machine",
+                                       "none",
+                                       "-nodefaults",
+                                       "-no-user-config",
+                                       "-display",
+                                       "none",
+                                       "-S",
+                                       "-chardev",
+                                       "socket,id=qmp,fd=4,server=on,wait=off",
+                                       "-mon",
+                                       "chardev=qmp,mode=control",
+                                       NULL};
+    AUTO_CLOSE int pid_file = openat(scratch->fd, "pid/x", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    AUTO_CLOSE int monitor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/ctrl/x.qmp", scratch->path);
+    if (bind(monitor, (const struct sockaddr *)&address, sizeof(address)) != 0)
+        return -1;
+    const int descriptors[] = {pid_file, monitor}, listening[] = {1};
+    const struct process_spec spec = {.argv = argv,
+                                      .descriptors = descriptors,
+                                      .descriptor_count = 2,
+                                      .input = -1,
+                                      .output = -1,
+                                      .errors = 2,
+                                      .die_with_parent = true,
+                                      .pid_lock = 0,
+                                      .listen = listening,
+                                      .listen_count = 1};
+    return process_spawn(&spec, pidfd, error);
+}
+
+TEST(real, "a real QEMU is found and answers in a few milliseconds")
+{
+    if (access("/usr/bin/qemu-system-x86_64", X_OK) != 0) {
+        printf("# no QEMU here\n");
+        return true;
+    }
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    struct error error;
+    CHECK(mkdirat(scratch.fd, "pid", 0700) == 0 && mkdirat(scratch.fd, "ctrl", 0700) == 0);
+    AUTO_CLOSE int pidfd = -1;
+    pid_t pid = start_qemu(&scratch, &pidfd, &error);
+    CHECK(pid > 0);
+    AUTO_PROCESS struct qemu_process process;
+    CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
+    CHECK_NUMBER(process.pid, pid);
+    double best = 1e9;
+    char status[32] = "";
+    for (int i = 0; i < 10; i++) {
+        double before = clock_wall();
+        AUTO_QMP struct qmp *qmp =
+            monitor_open(&rundir, "x", RUNDIR_QMP, &process, generous(), &error);
+        CHECK(qmp != NULL);
+        CHECK_NUMBER(monitor_status(qmp, generous(), status, &error), 0);
+        double took = clock_wall() - before;
+        best = took < best ? took : best;
+    }
+    process_end_child(pid, pidfd);
+    CHECK_TEXT(status, "prelaunch");
+    printf("# connected and answered in %.2f ms\n", best * 1e3);
+    CHECK(best < 0.003);
+    return true;
+}
+
+UNIT_MAIN(UNIT(alive), UNIT(dead), UNIT(odd), UNIT(unnamed_lock), UNIT(impostor), UNIT(recorded),
+          UNIT(no_status), UNIT(real))
