@@ -16,7 +16,8 @@ enum { LONG_MS = 20000 };
 
 static const char uuid[] = "7c079136-2573-4112-82d0-0d3d2aa90d8f";
 static char place[] = "/tmp/unit-network-XXXXXX";
-static char no_conf[64], conf[64], ovs_words[64];
+static char no_conf[64], conf[64], sample_conf[64], ovs_words[64];
+static const char *set_up = no_conf; /* the built-in set-up, or the directory with the samples */
 
 /* Output of a shell command; the caller frees; never NULL. */
 static char *shell(const char *command)
@@ -115,16 +116,18 @@ TEST(own_namespaces, "namespaces for the tests can be made")
     CHECK(mkdtemp(place) != NULL);
     snprintf(no_conf, sizeof no_conf, "%s/none", place);
     snprintf(conf, sizeof conf, "%s/conf", place);
+    snprintf(sample_conf, sizeof sample_conf, "%s/samples", place);
     snprintf(ovs_words, sizeof ovs_words, "%s/ovs", place);
     CHECK(mkdir(conf, 0700) == 0);
     CHECK(unshare(CLONE_NEWNET | CLONE_NEWNS) == 0);
     CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    CHECK(mount("none", "/sys", "sysfs", 0, NULL) == 0);
     CHECK(mount("none", "/usr/local/sbin", "tmpfs", 0, "mode=0755") == 0);
     char script[256];
     const char *hole = strstr(fake, "OVS");
     snprintf(script, sizeof script, "%.*s%s%s", (int)(hole - fake), fake, ovs_words, hole + 3);
     CHECK(write_script("/usr/local/sbin/ovs-vsctl", script, 0755));
-    CHECK(is_silent("ip link add br0 mtu 1400 type bridge && ip link set br0 up && "
+    CHECK(is_silent("ip link add br0 type bridge && ip link set br0 mtu 1400 up && "
                     "ip link add brv type bridge && ip link set brv up"));
     return true;
 }
@@ -137,19 +140,19 @@ TEST(bridged, "bridged: the tap gets the bridge, its MTU and an address that no 
     CHECK(finds(&nic, no_conf, ""));
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
     for (int turn = 0; turn < 2; turn++) {
-        CHECK_NUMBER(up(&nic, tap.name, no_conf, &error), 0);
+        CHECK_NUMBER(up(&nic, tap.name, set_up, &error), 0);
         CHECK(says("ip -o link show dev kvm7c079136", "master br0"));
         CHECK(says("ip -o link show dev kvm7c079136", "mtu 1400"));
         CHECK(says("ip -o link show dev kvm7c079136", "fe:00:00:12:34:56"));
         CHECK(says("ip -o link show dev kvm7c079136", ",UP"));
     }
     for (int turn = 0; turn < 2; turn++) {
-        CHECK_NUMBER(down(&nic, tap.name, no_conf, &error), 0);
+        CHECK_NUMBER(down(&nic, tap.name, set_up, &error), 0);
         CHECK(is_silent("ip -o link show master br0"));
         CHECK(is_silent("ip -o link show up dev kvm7c079136"));
     }
     tap_close(&tap);
-    CHECK_NUMBER(down(&nic, "kvm7c079136", no_conf, &error), 0);
+    CHECK_NUMBER(down(&nic, "kvm7c079136", set_up, &error), 0);
     return true;
 }
 
@@ -159,7 +162,7 @@ TEST(own_address, "a guest whose address begins with fe does not meet it on the 
     struct tap tap;
     nic.mac = "fe:00:00:12:34:56";
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, NULL), 0);
-    int result = up(&nic, tap.name, no_conf, NULL);
+    int result = up(&nic, tap.name, set_up, NULL);
     bool good = says("ip -o link show dev kvm7c079136", "fa:00:00:12:34:56");
     tap_close(&tap);
     CHECK(result == 0 && good);
@@ -192,8 +195,8 @@ TEST(vlans, "bridged: VLANs of a filtering bridge, without the one it gives to e
         nic.vlan = cases[i].vlan;
         CHECK(finds(&nic, no_conf, ""));
         CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
-        int first = up(&nic, tap.name, no_conf, &error);
-        int second = up(&nic, tap.name, no_conf, &error);
+        int first = up(&nic, tap.name, set_up, &error);
+        int second = up(&nic, tap.name, set_up, &error);
         AUTO_FREE char *shown = shell("bridge vlan show dev kvm7c079136 | tail -n +2 | "
                                       "sed 's/^kvm7c079136//' | xargs");
         tap_close(&tap);
@@ -242,7 +245,7 @@ TEST(other_bridge, "a tap that somebody put into another bridge is refused by na
     struct tap tap;
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
     CHECK(is_silent("ip link set kvm7c079136 master brv"));
-    int result = up(&nic, tap.name, no_conf, &error);
+    int result = up(&nic, tap.name, set_up, &error);
     tap_close(&tap);
     CHECK_NUMBER(result, -1);
     CHECK_TEXT(error.text, "kvm7c079136 is in another bridge than br0");
@@ -258,7 +261,7 @@ TEST(routed, "routed: route, rule and proxy ARP, once each, and gone after ifdow
     CHECK(finds(&nic, no_conf, ""));
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
     for (int turn = 0; turn < 2; turn++) {
-        CHECK_NUMBER(up(&nic, tap.name, no_conf, &error), 0);
+        CHECK_NUMBER(up(&nic, tap.name, set_up, &error), 0);
         CHECK(says("ip route show table 100", "192.0.2.7 dev kvm7c079136 proto static"));
         CHECK(says("ip rule show | grep -c 'iif kvm7c079136 lookup 100'", "1\n"));
         CHECK(says("cat /proc/sys/net/ipv4/conf/kvm7c079136/proxy_arp "
@@ -269,7 +272,7 @@ TEST(routed, "routed: route, rule and proxy ARP, once each, and gone after ifdow
     tap_close(&tap);
     CHECK(says("ip rule show", "iif kvm7c079136 [detached]"));
     for (int turn = 0; turn < 2; turn++) {
-        CHECK_NUMBER(down(&nic, "kvm7c079136", no_conf, &error), 0);
+        CHECK_NUMBER(down(&nic, "kvm7c079136", set_up, &error), 0);
         CHECK(is_silent("ip rule show | grep kvm7c079136; :"));
     }
     return true;
@@ -282,14 +285,14 @@ TEST(routed_main, "routed without a link: the main table and no rule, IPv6 as we
     struct tap tap;
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
     nic.ip = "192.0.2.7";
-    CHECK_NUMBER(up(&nic, tap.name, no_conf, &error), 0);
+    CHECK_NUMBER(up(&nic, tap.name, set_up, &error), 0);
     CHECK(says("ip route show", "192.0.2.7 dev kvm7c079136"));
     CHECK(is_silent("ip rule show | grep kvm7c079136; :"));
-    CHECK_NUMBER(down(&nic, tap.name, no_conf, &error), 0);
+    CHECK_NUMBER(down(&nic, tap.name, set_up, &error), 0);
     CHECK(is_silent("ip route show"));
     if (access("/proc/sys/net/ipv6", F_OK) == 0) {
         nic.ip = "2001:db8::7";
-        CHECK_NUMBER(up(&nic, tap.name, no_conf, &error), 0);
+        CHECK_NUMBER(up(&nic, tap.name, set_up, &error), 0);
         CHECK(says("ip -6 route show", "2001:db8::7 dev kvm7c079136"));
         CHECK(says("cat /proc/sys/net/ipv6/conf/kvm7c079136/proxy_ndp", "1\n"));
     }
@@ -316,15 +319,15 @@ TEST(openvswitch, "openvswitch: the port is made anew with its tag and trunks, a
     CHECK_NUMBER(tap_make(uuid, true, 1, &tap, &error), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         nic.vlan = cases[i].vlan;
-        CHECK_NUMBER(up(&nic, tap.name, no_conf, &error), 0);
+        CHECK_NUMBER(up(&nic, tap.name, set_up, &error), 0);
         AUTO_FREE char *words = shell(show);
-        CHECK_HAS(words, " -- --if-exists del-port kvm7c079136 -- ");
+        CHECK_HAS(words, "-- --if-exists del-port kvm7c079136 -- ");
         CHECK_HAS(words, cases[i].words);
         CHECK(says("ip -o link show dev kvm7c079136", ",UP"));
     }
     tap_close(&tap);
-    CHECK_NUMBER(down(&nic, "kvm7c079136", no_conf, &error), 0);
-    CHECK(says(show, " -- --if-exists del-port kvm7c079136\n"));
+    CHECK_NUMBER(down(&nic, "kvm7c079136", set_up, &error), 0);
+    CHECK(says(show, "-- --if-exists del-port kvm7c079136\n"));
     return true;
 }
 
@@ -418,6 +421,22 @@ TEST(custom,
     return true;
 }
 
+TEST(samples, "the sample scripts do what the built-in set-up does")
+{
+    static const char *const names[] = {"kvm-ifup-custom", "kvm-ifdown-custom"};
+    CHECK(mkdir(sample_conf, 0700) == 0);
+    for (size_t i = 0; i < 2; i++) {
+        AUTO_FREE char *copy =
+            memory_format("install -m 755 %s/../common/host/hooks/%s.sample %s/%s", TESTS_DIR,
+                          names[i], sample_conf, names[i]);
+        CHECK(is_silent(copy));
+    }
+    set_up = sample_conf;
+    bool good = bridged() && own_address() && vlans() && routed() && routed_main() && openvswitch();
+    set_up = no_conf;
+    return good;
+}
+
 TEST(files, "tap files are there under index and uuid, and the directory goes with the last")
 {
     AUTO_FREE char *path = memory_format("%s/run", place);
@@ -455,4 +474,4 @@ TEST(swept, "the tests leave nothing")
 
 UNIT_MAIN(UNIT(own_namespaces), UNIT(bridged), UNIT(own_address), UNIT(vlans), UNIT(checked),
           UNIT(other_bridge), UNIT(routed), UNIT(routed_main), UNIT(openvswitch), UNIT(environment),
-          UNIT(custom), UNIT(files), UNIT(swept))
+          UNIT(custom), UNIT(samples), UNIT(files), UNIT(swept))
