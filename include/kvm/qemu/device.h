@@ -16,7 +16,9 @@
 #include "kvm/state/instance.h"
 
 /* The block node of a disk: format node (node-name = id) over a protocol node on /dev/fdset/`set`.
- * `block_device`: host_device instead of file. */
+ * `block_device`: host_device instead of file. The access mode of the passed descriptor must be the node's:
+ * QEMU takes no other from a set. The backing file that a qcow2 image names is opened by QEMU itself, so an
+ * unprivileged or chrooted one can't. */
 json_t *device_blockdev(const struct disk *disk, const struct instance *instance, int set,
                         bool block_device);
 
@@ -42,5 +44,9 @@ json_t *device_netdev(const struct nic *nic, const char *const *names, const cha
 /* The frontend; mq and vectors = 2 × queues + 2 when queues > 1; romfile "" when `no_rom` (chroot). */
 json_t *device_nic(const struct nic *nic, const struct instance *instance, size_t queues,
                    int bootindex, bool no_rom);
+
+/* Arguments of block_set_io_throttle for the limits in a disk's params (iops, iops_rd, iops_wr, bps, bps_rd, bps_wr;
+ * 0 or absent: none); NULL when it has none of these keys. */
+json_t *device_throttle(const struct disk *disk);
 
 #endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Every golden command line, as it is in its file, is given to the real QEMU with real sockets, images, taps
+ * and event log on the descriptors that it names. QEMU must greet on its monitor, be in prelaunch, have every
+ * device, say nothing on stderr, log its own end and leave with status 0.
+ *
+ * Only paths below /srv/golden are moved to a scratch directory, and KVM becomes TCG. Needs root and
+ * qemu-system-x86_64; KVM_SUITE_NO_SKIP=1 makes their absence a failure.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/loop.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "golden.h"
+#include "kvm/base/file.h"
+#include "kvm/base/process.h"
+#include "kvm/qemu/device.h"
+
+enum { WORDS = 512, LIMIT_MS = 30000, IMAGE = 1 << 20, FLOPPY = 1440 * 1024 };
+
+static char scratch[] = "/tmp/kvm-suite-golden-XXXXXX";
+static const char placeholder[] = "/srv/golden";
+static const char qemu[] = "/usr/bin/qemu-system-x86_64";
+static int loop_fd = -1; /* of the block device, made when a golden asks for one */
+
+static char *in_scratch(const char *name)
+{
+    return memory_format("%s/%s", scratch, name);
+}
+
+/* All occurrences of `from` replaced. */
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    const char *found = strstr(text, from);
+
+    if (found == NULL)
+        return memory_copy(text);
+    AUTO_FREE char *rest = replaced(found + strlen(from), from, to);
+    return memory_format("%.*s%s%s", (int)(found - text), text, to, rest);
+}
+
+static int make_file(const char *name, off_t size, int flags)
+{
+    AUTO_FREE char *path = in_scratch(name);
+    int made = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (made < 0 || ftruncate(made, size) < 0)
+        return -1;
+    close(made);
+    return open(path, flags | O_CLOEXEC);
+}
+
+static int bind_socket(const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", scratch, name);
+    unlink(address.sun_path);
+    return bind(made, (struct sockaddr *)&address, sizeof(address)) < 0 ? -1 : made;
+}
+
+/* The loop device goes with its last descriptor. */
+static int open_block_device(int flags)
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int number = ioctl(control, LOOP_CTL_GET_FREE);
+    int backing = make_file("block.raw", IMAGE, O_RDWR);
+    struct loop_config config = {.fd = (unsigned)backing, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
+    AUTO_FREE char *path = memory_format("/dev/loop%d", number);
+
+    loop_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (control < 0 || number < 0 || loop_fd < 0 || ioctl(loop_fd, LOOP_CONFIGURE, &config) < 0)
+        return -1;
+    close(backing);
+    close(control);
+    return open(path, flags | O_CLOEXEC);
+}
+
+static int open_disk(const struct golden *golden, size_t index)
+{
+    const struct disk *disk = &golden->instance.disks[index];
+    int flags = device_open_flags(disk, &golden->instance);
+
+    if (golden->blocks[index])
+        return open_block_device(flags);
+    AUTO_FREE char *path = replaced(disk->path, placeholder, scratch);
+    if (strstr(path, ".qcow2") != NULL)
+        return open(path, flags | O_CLOEXEC);
+    return make_file(strrchr(path, '/') + 1, IMAGE, flags);
+}
+
+static int open_tap(size_t nic, bool many)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+    if (many)
+        request.ifr_flags |= IFF_MULTI_QUEUE;
+    snprintf(request.ifr_name, IFNAMSIZ, "kg%d-%zu", (int)getpid(), nic);
+    return ioctl(tap, TUNSETIFF, &request) < 0 ? -1 : tap;
+}
+
+static int open_descriptor(const struct golden *golden, size_t index)
+{
+    size_t owner = golden->owners[index];
+
+    switch (golden->kinds[index]) {
+    case GOLDEN_PID:
+        return make_file("pid", 0, O_RDWR);
+    case GOLDEN_QMP:
+        return bind_socket("qmp");
+    case GOLDEN_QUERY:
+        return bind_socket("query");
+    case GOLDEN_MONITOR:
+        return bind_socket("monitor");
+    case GOLDEN_SERIAL:
+        return bind_socket("serial");
+    case GOLDEN_AGENT:
+        return bind_socket("qga");
+    case GOLDEN_EVENTS_SOCKET:
+        return bind_socket("events.socket");
+    case GOLDEN_EVENTS:
+        return make_file("events", 0, O_WRONLY | O_APPEND);
+    case GOLDEN_DISK:
+        return open_disk(golden, owner);
+    case GOLDEN_CDROM:
+        return make_file("cdrom", IMAGE, O_RDONLY);
+    case GOLDEN_FLOPPY:
+        return make_file("floppy", FLOPPY, O_RDONLY);
+    case GOLDEN_TAP:
+        return open_tap(owner, golden->plan.queues > 1);
+    case GOLDEN_VHOST:
+        return open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+    }
+    return -1;
+}
+
+/* The words of NAME.argv. */
+static bool read_words(const struct golden *golden, const char *words[WORDS])
+{
+    AUTO_FREE char *path = memory_format(TESTS_DIR "/golden/%s.argv", golden->name);
+    FILE *file = fopen(path, "r");
+    char line[4096];
+    size_t count = 0;
+
+    CHECK(file != NULL);
+    while (fgets(line, sizeof(line), file) != NULL && count < WORDS - 1) {
+        line[strcspn(line, "\n")] = '\0';
+        AUTO_FREE char *moved = replaced(line, placeholder, scratch);
+        bool is_cpu = count > 0 && strcmp(words[count - 1], "-cpu") == 0;
+        words[count++] = is_cpu && strcmp(moved, "host") == 0
+                             ? memory_copy("max")
+                             : replaced(moved, ",accel=kvm", ",accel=tcg");
+    }
+    words[count] = NULL;
+    fclose(file);
+    CHECK(count > 0);
+    return true;
+}
+
+static FILE *connect_monitor(pid_t pid)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval limit = {.tv_sec = LIMIT_MS / 1000};
+    deadline_t deadline = clock_deadline(LIMIT_MS);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/qmp", scratch);
+    while (!clock_passed(deadline) && !process_is_zombie(pid)) {
+        int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(made, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+        if (connect(made, (struct sockaddr *)&address, sizeof(address)) == 0)
+            return fdopen(made, "r");
+        close(made);
+        clock_sleep_ms(2);
+    }
+    return NULL;
+}
+
+/* New reference: the reply's "return", or NULL. Events are passed over. */
+static json_t *ask(FILE *monitor, const char *command)
+{
+    if (dprintf(fileno(monitor), "%s\n", command) < 0)
+        return NULL;
+    for (;;) {
+        AUTO_JSON json_t *message = json_loadf(monitor, JSON_DISABLE_EOF_CHECK, NULL);
+        if (message == NULL || json_object_get(message, "error") != NULL)
+            return NULL;
+        if (json_object_get(message, "return") != NULL)
+            return json_incref(json_object_get(message, "return"));
+    }
+}
+
+/* Every -device with an id is there. */
+static bool has_devices(FILE *monitor, const char *const *words)
+{
+    AUTO_JSON json_t *list = ask(
+        monitor, "{\"execute\": \"qom-list\", \"arguments\": {\"path\": \"/machine/peripheral\"}}");
+    AUTO_FREE char *text = json_compact(list);
+
+    CHECK(list != NULL);
+    for (; *words != NULL; words++) {
+        if (strcmp(*words, "-device") != 0)
+            continue;
+        AUTO_JSON json_t *device = json_loads(words[1], 0, NULL);
+        if (json_text(device, "id") == NULL)
+            continue;
+        AUTO_FREE char *named = memory_format("\"name\":\"%s\"", json_text(device, "id"));
+        CHECK_HAS(text, named);
+    }
+    return true;
+}
+
+static bool talk(pid_t pid, const char *const *words)
+{
+    FILE *monitor = connect_monitor(pid);
+    bool good;
+
+    CHECK(monitor != NULL);
+    AUTO_JSON json_t *greeting = json_loadf(monitor, JSON_DISABLE_EOF_CHECK, NULL);
+    AUTO_JSON json_t *ready = ask(monitor, "{\"execute\": \"qmp_capabilities\"}");
+    AUTO_JSON json_t *status = ask(monitor, "{\"execute\": \"query-status\"}");
+    good = json_object_get(greeting, "QMP") != NULL && ready != NULL && has_devices(monitor, words);
+    AUTO_JSON json_t *ended = ask(monitor, "{\"execute\": \"quit\"}");
+    fclose(monitor);
+    CHECK(good);
+    CHECK_TEXT(json_text(status, "status"), "prelaunch");
+    CHECK(ended != NULL);
+    return true;
+}
+
+static char *content(const char *name)
+{
+    AUTO_FREE char *path = in_scratch(name);
+    char *bytes = NULL;
+
+    return file_read(AT_FDCWD, path, IMAGE, false, &bytes, NULL, NULL) < 0 ? NULL : bytes;
+}
+
+static bool run_words(const struct golden *golden, const char *const *words, const int *descriptors)
+{
+    int log = make_file("stderr", 0, O_WRONLY | O_APPEND), pidfd = -1, status = -1;
+    struct process_spec spec = {.argv = words,
+                                .descriptors = descriptors,
+                                .descriptor_count = golden->count,
+                                .input = -1,
+                                .output = -1,
+                                .errors = log,
+                                .die_with_parent = true,
+                                .pid_lock = -1};
+    struct error error = {0};
+    pid_t pid = process_spawn(&spec, &pidfd, &error);
+
+    close(log);
+    CHECK_TEXT(error.text, "");
+    bool good = talk(pid, words);
+    bool gone = process_wait_gone(pidfd, clock_deadline(LIMIT_MS));
+    if (!gone)
+        process_signal(pidfd, SIGKILL);
+    waitpid(pid, &status, 0);
+    close(pidfd);
+    AUTO_FREE char *said = content("stderr");
+    CHECK_TEXT(said, "");
+    CHECK(good && gone);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    AUTO_FREE char *events = content("events");
+    CHECK_HAS(events, "\"SHUTDOWN\"");
+    CHECK_HAS(events, "\"host-qmp-quit\"");
+    return true;
+}
+
+/* Each run begins with empty files. */
+static void empty_files(void)
+{
+    static const char *const names[] = {"events", "stderr"};
+
+    for (size_t i = 0; i < 2; i++) {
+        AUTO_FREE char *path = in_scratch(names[i]);
+        unlink(path);
+    }
+}
+
+static bool knows_run_with(void)
+{
+    const char *const argv[] = {qemu, "--help", NULL};
+    struct process_spec spec = {
+        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
+    AUTO_FREE char *help = NULL;
+
+    return process_run(&spec, clock_deadline(LIMIT_MS), &help, NULL) == 0 &&
+           strstr(help, "\n-run-with") != NULL;
+}
+
+/* What this node or its QEMU lacks; NULL: nothing. */
+static const char *what_lacks(const struct golden *golden)
+{
+    if (golden->vhost[0] && access("/dev/vhost-net", R_OK | W_OK) < 0)
+        return "/dev/vhost-net";
+    if (golden->probe.run_with_chroot && !knows_run_with())
+        return "-run-with";
+    return NULL;
+}
+
+static bool is_accepted(struct golden *golden)
+{
+    const char *words[WORDS] = {NULL};
+    int descriptors[GOLDEN_DESCRIPTORS];
+    const char *lack = what_lacks(golden);
+
+    if (lack != NULL) {
+        printf("# not run: %s: no %s here\n", golden->name, lack);
+        return true;
+    }
+    empty_files();
+    for (size_t i = 0; i < golden->count; i++) {
+        descriptors[i] = open_descriptor(golden, i);
+        if (descriptors[i] < 0)
+            printf("# descriptor %zu of kind %d: %s\n", GOLDEN_FIRST + i, (int)golden->kinds[i],
+                   strerror(errno));
+        CHECK(descriptors[i] >= 0);
+    }
+    bool good = read_words(golden, words) && run_words(golden, words, descriptors);
+    for (size_t i = 0; i < golden->count; i++)
+        close(descriptors[i]);
+    if (loop_fd >= 0)
+        close(loop_fd);
+    loop_fd = -1;
+    for (size_t i = 0; words[i] != NULL; i++)
+        free((void *)(uintptr_t)words[i]);
+    return good;
+}
+
+/* A kernel that QEMU loads, of boot protocol 2.12, with room for an initrd and without code: it never runs. */
+static bool make_kernel(void)
+{
+    unsigned char image[64 * 1024] = {
+        [0x1fe] = 0x55, [0x1ff] = 0xaa, [0x202] = 'H',  [0x203] = 'd',
+        [0x204] = 'r',  [0x205] = 'S',  [0x206] = 0x0c, [0x207] = 0x02,
+        [0x22c] = 0xff, [0x22d] = 0xff, [0x22e] = 0xff, [0x22f] = 0x37};
+    int kernel = make_file("vmlinuz", 0, O_RDWR), initrd = make_file("initrd", 4096, O_RDWR);
+    bool good = kernel >= 0 && initrd >= 0 && file_write_all(kernel, image, sizeof(image)) == 0;
+
+    close(kernel);
+    close(initrd);
+    return good;
+}
+
+static bool make_scratch(void)
+{
+    CHECK(mkdtemp(scratch) != NULL);
+    AUTO_FREE char *root = in_scratch("chroot");
+    AUTO_FREE char *image = in_scratch("disk3.qcow2");
+    const char *const argv[] = {
+        "/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", image, "1M", NULL};
+    struct process_spec spec = {
+        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
+    struct error error = {0};
+
+    CHECK_NUMBER(mkdir(root, 0700), 0);
+    CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, &error), 0);
+    return make_kernel();
+}
+
+static bool can_run(void)
+{
+    if (geteuid() == 0 && access(qemu, X_OK) == 0 && access("/dev/net/tun", R_OK | W_OK) == 0)
+        return true;
+    printf("# not run: needs root, %s and /dev/net/tun\n", qemu);
+    return false;
+}
+
+TEST(accepted, "the real QEMU takes every golden command line without a word")
+{
+    if (!can_run())
+        return getenv("KVM_SUITE_NO_SKIP") == NULL;
+    signal(SIGPIPE, SIG_IGN); /* a QEMU that ends early is told by its stderr */
+    bool good = make_scratch() && golden_each(is_accepted);
+    const char *const argv[] = {"/bin/rm", "-rf", scratch, NULL};
+    struct process_spec spec = {
+        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
+    process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL);
+    return good;
+}
+
+UNIT_MAIN(UNIT(accepted))
