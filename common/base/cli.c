@@ -168,31 +168,28 @@ static int bad_value(const struct parse *parse, const struct cli_option *option,
     return usage(parse);
 }
 
+static bool parse_number(const struct cli_option *option, const char *value, int64_t *number)
+{
+    if (option->kind == CLI_SECONDS)
+        return parse_seconds(value, option->low, option->high, number);
+    return text_number(value, option->low, option->high, number);
+}
+
 /* `target` points into the program's struct; copied, for nothing is known of its alignment. */
 static int store(const struct parse *parse, const struct cli_option *option, void *target,
                  const char *value)
 {
     const bool on = true;
     int64_t number = 0;
-    switch (option->kind) {
-    case CLI_FLAG:
+    if (option->kind == CLI_FLAG) {
         memcpy(target, &on, sizeof on);
-        return GO_ON;
-    case CLI_TEXT:
+    } else if (option->kind == CLI_TEXT) {
         memcpy(target, &value, sizeof value);
-        return GO_ON;
-    case CLI_NUMBER:
-        if (!text_number(value, option->low, option->high, &number))
+    } else {
+        if (!parse_number(option, value, &number))
             return bad_value(parse, option, value);
-        break;
-    case CLI_SECONDS:
-        if (!parse_seconds(value, option->low, option->high, &number))
-            return bad_value(parse, option, value);
-        break;
-    case CLI_HEADING:
-        return GO_ON;
+        memcpy(target, &number, sizeof number);
     }
-    memcpy(target, &number, sizeof number);
     return GO_ON;
 }
 

@@ -137,10 +137,9 @@ static bool parse_result(const struct worker *worker, struct result *result)
     result->subject = memory_copy(json_text(object, "subject"));
     result->text = memory_copy(json_text(object, "text"));
     result->detail = json_incref(json_member(object, "detail"));
-    size_t i;
-    json_t *warning;
-    json_array_foreach(json_member(object, "warnings"), i, warning)
-        messages_add(&result->warnings, "%s", json_string_value(warning));
+    const json_t *warnings = json_member(object, "warnings");
+    for (size_t i = 0; i < json_array_size(warnings); i++)
+        messages_add(&result->warnings, "%s", json_string_value(json_array_get(warnings, i)));
     return true;
 }
 

@@ -69,7 +69,6 @@ void openvswitch_check(const struct nic *nic, const char *where, struct messages
 {
     struct error error = {0};
     struct vlans vlans;
-    AUTO_FREE char *output = NULL;
     deadline_t deadline = clock_deadline(CHECK_MS);
     char wait[32];
     wait_word(deadline, wait, sizeof wait);
@@ -80,7 +79,7 @@ void openvswitch_check(const struct nic *nic, const char *where, struct messages
     }
     if (vlans_parse(nic->vlan, &vlans, &error) != 0)
         messages_add(problems, "%s: %s", where, error.text);
-    int status = program_run(words, deadline, &output, &error);
+    int status = program_run(words, deadline, NULL, &error);
     if (status == 0)
         return;
     if (status < 0)

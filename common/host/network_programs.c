@@ -53,6 +53,8 @@ int program_must(const char **words, deadline_t deadline, struct error *error)
     int status = program_run(words, deadline, &output, error);
     if (status <= 0)
         return status;
+    if (output == NULL)
+        return error_set(error, STATUS_FAILED, "%s ended with exit status %d", name, status);
     size_t length = strcspn(output, "\n");
     AUTO_FREE char *said = text_escape(output, length < OUTPUT_SHOWN ? length : OUTPUT_SHOWN);
     return error_set(error, STATUS_FAILED, "%s ended with exit status %d: %s", name, status, said);
