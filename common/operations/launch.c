@@ -21,7 +21,7 @@
 #include "kvm/qemu/monitor.h"
 #include "kvm/state/hvparams.h"
 
-enum { LOG_KEPT_BYTES = 1024 * 1024, LOG_TAIL_BYTES = 2048, RESUME_WAIT_MS = 1000 };
+enum { LOG_KEPT_BYTES = 1024 * 1024, LOG_TAIL_BYTES = 2048, RESUME_WAIT_MS = 1000, UNDO_MS = 1000 };
 
 static const char *instance_name(const struct launch *launch)
 {
@@ -66,6 +66,9 @@ static int drop_intent(void *plan, struct error *error)
     if (launch->unknown)
         return 0;
     launch->runtime->pid = 0;
+    /* The clean-up that runs ifdown again needs the NICs' configuration. */
+    if (launch->network_left)
+        return runtime_commit(launch->rundir, launch->runtime, error);
     if (!launch->fresh) {
         launch->runtime->state = launch->state_before;
         return runtime_commit(launch->rundir, launch->runtime, error);
@@ -117,9 +120,13 @@ static int take_down_nic(struct launch *launch, size_t index, struct error *erro
 
     if (!network_read_tap(launch->rundir, name, nic->uuid, tap))
         return 0;
-    if (network_ifdown(name, nic, index, tap, false, launch->node->path, launch->options->deadline,
-                       error) < 0)
-        result = -1;
+    /* Also when the time of the start is up: what ifup did must not stay. */
+    deadline_t least = clock_deadline(UNDO_MS), given = launch->options->deadline;
+    deadline_t deadline = given > least ? given : least;
+    if (network_ifdown(name, nic, index, tap, false, launch->node->path, deadline, error) < 0) {
+        launch->network_left = true;
+        result = error_append(error, "; 'kvm-cleanup %s' tries it again", name);
+    }
     tap_close(&launch->taps[index]);
     if (result == 0)
         result = network_remove_tap(launch->rundir, name, index, nic->uuid, error);
@@ -168,8 +175,10 @@ static int bring_up_network(void *plan, struct error *error)
             continue;
         error_prefix(error, "nics[%zu]", i);
         struct error second = {0};
-        if (take_down_network(launch, &second) < 0)
+        if (take_down_network(launch, &second) < 0) {
+            error->status = STATUS_INCOMPLETE;
             error_append(error, "; %s", second.text);
+        }
         return -1;
     }
     return 0;
@@ -373,6 +382,8 @@ static int meet_qemu(void *plan, struct error *error)
     char status[32];
 
     launch->qmp = qmp_connect(path, false, launch->options->deadline, error);
+    if (launch->qmp == NULL && process_wait_gone(launch->pidfd, clock_deadline(100)))
+        error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
     if (launch->qmp == NULL)
         return say_what_qemu_said(launch, error);
     if (qmp_peer(launch->qmp) != launch->pid)

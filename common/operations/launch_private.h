@@ -70,8 +70,9 @@ struct launch {
     const struct launch_options *options;
     struct messages *warnings;
     enum runtime_state state_before;
-    bool fresh;     /* there was no runtime file before */
-    size_t nics_up; /* NICs of which the tap file was written */
+    bool fresh;        /* there was no runtime file before */
+    size_t nics_up;    /* NICs of which the tap file was written */
+    bool network_left; /* ifdown failed for one of them */
     pid_t pid;
     int pidfd;
     struct qmp *qmp;
