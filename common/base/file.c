@@ -166,6 +166,13 @@ static int write_temporary(int parent, const char *temporary, const char *name, 
     return 0;
 }
 
+char *file_temporary(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    int directory = slash != NULL ? (int)(slash + 1 - name) : 0;
+    return memory_format("%.*s.%s.tmp", directory, name, name + directory);
+}
+
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error)
 {
@@ -177,7 +184,7 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
     if (fstatat(parent, last, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
         return fail(error, name, "refused to replace it, it is not a regular file");
 
-    AUTO_FREE char *temporary = memory_format(".%s.tmp", last);
+    AUTO_FREE char *temporary = file_temporary(last);
     if (file_exists(parent, temporary) && unlinkat(parent, temporary, 0) < 0)
         return fail_errno(error, name, "remove the left-over temporary file");
     if (write_temporary(parent, temporary, name, bytes, length, error) < 0) {

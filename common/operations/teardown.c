@@ -57,19 +57,11 @@ static void note_failure(struct teardown *teardown, const struct error *error)
     messages_add(&teardown->failures, "%s", error->text);
 }
 
-/* The temporary file that file_replace may have left beside "conf/NAME.runtime". */
-static void temporary_name(const char *name, char *buffer, size_t size)
-{
-    const char *slash = strrchr(name, '/');
-    snprintf(buffer, size, "%.*s/.%s.tmp", (int)(slash - name), name, slash + 1);
-}
-
 static void remove_one(struct teardown *teardown, const char *name)
 {
     struct error error = {0};
-    char temporary[RUNDIR_PATH_MAX + 8];
+    AUTO_FREE char *temporary = file_temporary(name);
 
-    temporary_name(name, temporary, sizeof(temporary));
     if (file_remove(teardown->rundir->fd, name, NULL, &error) < 0 ||
         file_remove(teardown->rundir->fd, temporary, NULL, &error) < 0)
         note_failure(teardown, &error);
@@ -300,9 +292,9 @@ json_t *teardown_explain(const struct rundir *rundir, const struct node *node, c
     each_tap_file(rundir, name, explain_tap, &explain);
     explain_chroot(list, rundir, name);
     for (size_t i = 0; i < COUNT(files); i++) {
-        char path[RUNDIR_PATH_MAX], temporary[RUNDIR_PATH_MAX + 8];
+        char path[RUNDIR_PATH_MAX];
         rundir_name(files[i].file, name, path);
-        temporary_name(path, temporary, sizeof(temporary));
+        AUTO_FREE char *temporary = file_temporary(path);
         if (file_exists(rundir->fd, path)) {
             AUTO_FREE char *finding = memory_format("%s: %s", path, files[i].what);
             found(list, finding, "remove");

@@ -172,7 +172,9 @@ bool rundir_has_files(const struct rundir *rundir, const char *name)
     for (enum rundir_file file = 0; file < RUNDIR_FILE_COUNT; file++) {
         char path[RUNDIR_PATH_MAX];
         rundir_name(file, name, path);
-        if (file != RUNDIR_LOCK && file_exists(rundir->fd, path))
+        AUTO_FREE char *temporary = file_temporary(path);
+        if (file != RUNDIR_LOCK &&
+            (file_exists(rundir->fd, path) || file_exists(rundir->fd, temporary)))
             return true;
     }
     return false;

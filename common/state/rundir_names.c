@@ -44,6 +44,17 @@ static char *owner_of(const char *entry, const char *const *suffixes)
     return NULL;
 }
 
+/* A command that was killed while it wrote the first file has left no more than ".ENTRY.tmp". */
+static char *owner_of_hidden(const char *entry, const char *const *suffixes)
+{
+    static const char tail[] = ".tmp";
+    size_t length = strlen(entry), rest = 1 + strlen(tail);
+    if (length <= rest || strcmp(entry + length - strlen(tail), tail) != 0)
+        return NULL;
+    AUTO_FREE char *inner = memory_format("%.*s", (int)(length - rest), entry + 1);
+    return owner_of(inner, suffixes);
+}
+
 static void scan(const struct rundir *rundir, const char *directory, const char *const *suffixes,
                  struct names *names)
 {
@@ -54,7 +65,8 @@ static void scan(const struct rundir *rundir, const char *directory, const char 
         return;
     }
     for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
-        char *name = *entry->d_name == '.' ? NULL : owner_of(entry->d_name, suffixes);
+        char *name = *entry->d_name == '.' ? owner_of_hidden(entry->d_name, suffixes)
+                                           : owner_of(entry->d_name, suffixes);
         if (name == NULL)
             continue;
         if (names->count + 1 >= names->room) {

@@ -35,6 +35,10 @@ bool file_is_missing(void);
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error);
 
+/* The temporary file's name, which a killed file_replace leaves behind: "conf/.NAME.tmp" for "conf/NAME". The caller
+ * frees. */
+char *file_temporary(const char *name);
+
 /* Unlink; a file that is not there is success. *was_there may be NULL. */
 int file_remove(int directory, const char *name, bool *was_there, struct error *error);
 
