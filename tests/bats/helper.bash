@@ -85,7 +85,6 @@ fail() { # TEXT
 }
 
 expect_status() { # N
-    # shellcheck disable=SC2154  # set by suite
     [[ $status -eq $1 ]] || fail "exit status $status, expected $1"
 }
 
