@@ -63,7 +63,7 @@ static void print_findings(const struct result *result)
     size_t i;
     json_t *one;
 
-    json_array_foreach(json_member(result->detail, "findings"), i, one)
+    json_array_foreach (json_member(result->detail, "findings"), i, one)
         printf("  %s: would %s\n", json_text(one, "finding"), json_text(one, "action"));
 }
 

@@ -66,7 +66,7 @@ static void print_list(const char *title, const json_t *list)
     size_t i;
     json_t *item;
 
-    json_array_foreach(list, i, item)
+    json_array_foreach (list, i, item)
         printf("  %s %s\n", i == 0 ? title : "        ", json_string_value(item));
 }
 
@@ -100,9 +100,10 @@ static void print_plan(const struct result *result)
     if (words == NULL)
         return;
     printf("  command:");
-    json_array_foreach(words, i, value) print_word(json_string_value(value));
+    json_array_foreach (words, i, value)
+        print_word(json_string_value(value));
     printf("\n  slots:  ");
-    json_object_foreach(json_member(result->detail, "slots"), slot, value)
+    json_object_foreach (json_member(result->detail, "slots"), slot, value)
         printf(" %s=%s;", slot, json_string_value(value));
     putchar('\n');
     print_list("hooks:  ", json_member(result->detail, "hooks"));

@@ -10,7 +10,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/host/tap.h"
 
-enum { FILE_MAX = 64 };
+enum { FILE_MAX = 64, INDEX_MAX = 1024 };
 
 /* nic/NAME/IDENT; the caller frees. */
 static char *file_name(const char *instance, const char *ident)
@@ -79,4 +79,39 @@ int network_remove_tap(const struct rundir *rundir, const char *instance, size_t
         errno == ENOTEMPTY || errno == EEXIST)
         return 0;
     return error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, directory);
+}
+
+/* The index of the tap file that names this tap; SIZE_MAX: none. */
+static size_t index_of(const struct rundir *rundir, const char *instance, const char *tap)
+{
+    char number[24], other[TAP_NAME_SIZE];
+
+    for (size_t index = 0; index < INDEX_MAX; index++) {
+        snprintf(number, sizeof number, "%zu", index);
+        if (network_read_tap(rundir, instance, number, other) && strcmp(other, tap) == 0)
+            return index;
+    }
+    return SIZE_MAX;
+}
+
+int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
+                       struct error *error)
+{
+    char tap[TAP_NAME_SIZE];
+
+    if (!network_read_tap(rundir, instance, uuid, tap))
+        return 0;
+    return network_remove_tap(rundir, instance, index_of(rundir, instance, tap), uuid, error);
+}
+
+size_t network_free_index(const struct rundir *rundir, const char *instance)
+{
+    char number[24], tap[TAP_NAME_SIZE];
+    size_t index = 0;
+
+    for (;; index++) {
+        snprintf(number, sizeof number, "%zu", index);
+        if (!network_read_tap(rundir, instance, number, tap))
+            return index;
+    }
 }

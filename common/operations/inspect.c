@@ -209,6 +209,12 @@ static void tell_access(const struct session *session, json_t *detail)
         put(detail, "vnc", json_sprintf("%s:%lld", vnc, (long long)instance->network_port));
 }
 
+json_t *inspect_devices(const struct session *session)
+{
+    return memory_json(
+        json_pack("{s:o, s:o}", "disks", tell_disks(session), "nics", tell_nics(session)));
+}
+
 json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t deadline)
 {
     AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};

@@ -71,12 +71,10 @@ static void add_what_qemu_has(json_t *map, const json_t *buses, bool q35)
     size_t i, k;
     json_t *bus, *device;
 
-    json_array_foreach(buses, i, bus)
-    {
+    json_array_foreach (buses, i, bus) {
         if (json_number(bus, "bus", -1) != 0)
             continue;
-        json_array_foreach(json_member(bus, "devices"), k, device)
-        {
+        json_array_foreach (json_member(bus, "devices"), k, device) {
             const char *id = json_text(device, "qdev_id");
             const json_t *behind = json_member(json_member(device, "pci_bridge"), "devices");
             int64_t port;

@@ -16,6 +16,7 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
+#include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/monitor.h"
@@ -82,14 +83,6 @@ static int drop_intent(void *plan, struct error *error)
     return runtime_remove(launch->rundir, instance_name(launch), error);
 }
 
-static int open_one_image(const char *path, int flags, int *descriptor, struct error *error)
-{
-    *descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK);
-    if (*descriptor < 0)
-        return error_errno(error, STATUS_FAILED, "%s", path);
-    return 0;
-}
-
 static int open_images(void *plan, struct error *error)
 {
     struct launch *launch = plan;
@@ -99,13 +92,13 @@ static int open_images(void *plan, struct error *error)
 
     for (size_t i = 0; i < instance->disk_count; i++) {
         const struct disk *disk = &instance->disks[i];
-        if (open_one_image(disk->path, device_open_flags(disk, instance), &launch->disks[i],
-                           error) < 0)
+        launch->disks[i] = image_open(disk->path, device_open_flags(disk, instance), error);
+        if (launch->disks[i] < 0)
             return -1;
     }
-    if (cdrom[0] != '\0' && open_one_image(cdrom, O_RDONLY, &launch->cdrom, error) < 0)
+    if (cdrom[0] != '\0' && (launch->cdrom = image_open(cdrom, O_RDONLY, error)) < 0)
         return -1;
-    if (floppy[0] != '\0' && open_one_image(floppy, O_RDONLY, &launch->floppy, error) < 0)
+    if (floppy[0] != '\0' && (launch->floppy = image_open(floppy, O_RDONLY, error)) < 0)
         return -1;
     launch->events = events_open(launch->rundir, instance_name(launch), error);
     return launch->events < 0 ? -1 : 0;
@@ -381,15 +374,11 @@ static int meet_qemu(void *plan, struct error *error)
     AUTO_FREE char *path = rundir_path(launch->rundir, RUNDIR_QMP, instance_name(launch));
     char status[32];
 
-    launch->qmp = qmp_connect(path, false, launch->options->deadline, error);
+    launch->qmp = qmp_connect_peer(path, launch->pid, false, launch->options->deadline, error);
     if (launch->qmp == NULL && process_wait_gone(launch->pidfd, clock_deadline(100)))
         error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
     if (launch->qmp == NULL)
         return say_what_qemu_said(launch, error);
-    if (qmp_peer(launch->qmp) != launch->pid)
-        return error_set(error, STATUS_FAILED,
-                         "%s: answered by pid %d, not by the QEMU just started (pid %d)", path,
-                         (int)qmp_peer(launch->qmp), (int)launch->pid);
     if (monitor_status(launch->qmp, launch->options->deadline, status, error) < 0)
         return say_what_qemu_said(launch, error);
     if (strcmp(status, "prelaunch") != 0)
@@ -402,6 +391,8 @@ static int set_up_guest(void *plan, struct error *error)
     struct launch *launch = plan;
 
     if (launch_set_passwords(launch, error) < 0 || launch_set_affinity(launch, error) < 0)
+        return -1;
+    if (launch_set_limits(launch, error) < 0)
         return -1;
     return launch_set_balloon(launch, error);
 }
@@ -472,7 +463,7 @@ static const struct step steps[] = {
     {"make the monitor sockets", make_sockets, remove_sockets, false},
     {"start QEMU", start_qemu, end_qemu, false},
     {"meet QEMU on its monitor", meet_qemu, NULL, false},
-    {"set passwords, affinity and balloon", set_up_guest, NULL, false},
+    {"set passwords, affinity, limits and balloon", set_up_guest, NULL, false},
     {"record it as running", record_running, NULL, false},
     {"let the guest run", let_guest_run, NULL, false},
 };

@@ -15,6 +15,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/state/hvparams.h"
 
@@ -29,36 +30,6 @@ static bool readable_by(const struct stat *status, uid_t uid, gid_t gid)
     if (status->st_gid == gid)
         return (status->st_mode & S_IRGRP) != 0;
     return (status->st_mode & S_IROTH) != 0;
-}
-
-/* An image that we open and pass: a file or block device that opens with these flags. */
-static void check_image(const char *path, int flags, const char *where, bool *is_block,
-                        struct messages *problems)
-{
-    struct stat status;
-    AUTO_CLOSE int descriptor = open(path, (flags & ~O_DIRECT) | O_CLOEXEC | O_NONBLOCK);
-
-    if (descriptor < 0 || fstat(descriptor, &status) < 0) {
-        messages_add(problems, "%s: can't be opened (current value: \"%s\"): %s", where, path,
-                     strerror(errno));
-        return;
-    }
-    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-        messages_add(problems, "%s: neither a file nor a block device (current value: \"%s\")",
-                     where, path);
-        return;
-    }
-    if (S_ISREG(status.st_mode) && status.st_size == 0)
-        messages_add(problems, "%s: the file is empty (current value: \"%s\")", where, path);
-    *is_block = S_ISBLK(status.st_mode);
-    if ((flags & O_DIRECT) == 0)
-        return;
-    AUTO_CLOSE int direct = open(path, flags | O_CLOEXEC | O_NONBLOCK);
-    if (direct < 0)
-        messages_add(problems,
-                     "%s: the file system does not open it with O_DIRECT, which the cache mode "
-                     "needs (current value: \"%s\"): %s",
-                     where, path, strerror(errno));
 }
 
 /* A file that QEMU opens by its path. */
@@ -96,15 +67,15 @@ void launch_check_files(struct launch *launch, const char *source, struct messag
     for (size_t i = 0; i < instance->disk_count; i++) {
         AUTO_FREE char *where = memory_format("%s: disks[%zu].path", source, i);
         if (instance->disks[i].path != NULL)
-            check_image(instance->disks[i].path, device_open_flags(&instance->disks[i], instance),
+            image_check(instance->disks[i].path, device_open_flags(&instance->disks[i], instance),
                         where, &launch->disk_is_block[i], problems);
     }
     AUTO_FREE char *cdrom_where = memory_format("%s: hvparams.cdrom_image_path", source);
     if (cdrom[0] != '\0')
-        check_image(cdrom, O_RDONLY, cdrom_where, &launch->cdrom_is_block, problems);
+        image_check(cdrom, O_RDONLY, cdrom_where, &launch->cdrom_is_block, problems);
     AUTO_FREE char *floppy_where = memory_format("%s: hvparams.floppy_image_path", source);
     if (floppy[0] != '\0')
-        check_image(floppy, O_RDONLY, floppy_where, &ignored, problems);
+        image_check(floppy, O_RDONLY, floppy_where, &ignored, problems);
     check_named_file(launch, source, "kernel_path", problems);
     check_named_file(launch, source, "initrd_path", problems);
     if (memory[0] != '\0' && (stat(memory, &status) < 0 || !S_ISDIR(status.st_mode)))
@@ -283,10 +254,8 @@ void launch_check_cpus(const struct launch *launch, const char *source, struct m
     size_t i, k;
     json_t *part, *cpu;
 
-    json_array_foreach(parts, i, part)
-    {
-        json_array_foreach(part, k, cpu)
-        {
+    json_array_foreach (parts, i, part) {
+        json_array_foreach (part, k, cpu) {
             if (json_integer_value(cpu) >= online || json_integer_value(cpu) >= CPU_SETSIZE) {
                 messages_add(problems,
                              "%s: hvparams.cpu_mask: CPU %lld is not on this node, which has 0 to "

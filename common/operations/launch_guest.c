@@ -13,6 +13,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
+#include "kvm/qemu/device.h"
 #include "kvm/state/hvparams.h"
 
 int launch_set_passwords(struct launch *launch, struct error *error)
@@ -34,7 +35,8 @@ static bool cpu_set_of(const json_t *part, cpu_set_t *set)
     json_t *cpu;
 
     CPU_ZERO(set);
-    json_array_foreach(part, i, cpu) CPU_SET((size_t)json_integer_value(cpu), set);
+    json_array_foreach (part, i, cpu)
+        CPU_SET((size_t)json_integer_value(cpu), set);
     return json_is_array(part);
 }
 
@@ -82,8 +84,7 @@ static int pin_vcpus(const struct launch *launch, const json_t *parts, struct er
     if (qmp_call(launch->qmp, "query-cpus-fast", NULL, launch->options->deadline, &vcpus, error) !=
         QMP_DONE)
         return error_prefix(error, "cpu_mask");
-    json_array_foreach(vcpus, i, vcpu)
-    {
+    json_array_foreach (vcpus, i, vcpu) {
         int64_t index = json_number(vcpu, "cpu-index", -1);
         const json_t *part = index < 0 ? NULL : json_array_get(parts, (size_t)index);
         if (part != NULL && cpu_set_of(part, &set) &&
@@ -140,4 +141,17 @@ int launch_set_balloon(struct launch *launch, struct error *error)
                    QMP_DONE
                ? 0
                : error_prefix(error, "balloon");
+}
+
+int launch_set_limits(struct launch *launch, struct error *error)
+{
+    const struct instance *instance = launch->instance;
+
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        json_t *arguments = device_throttle(&instance->disks[i]);
+        if (arguments != NULL && qmp_call(launch->qmp, "block_set_io_throttle", arguments,
+                                          launch->options->deadline, NULL, error) != QMP_DONE)
+            return error_prefix(error, "disks[%zu]: limits", i);
+    }
+    return 0;
 }

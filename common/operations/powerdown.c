@@ -15,10 +15,11 @@
 enum {
     AGENT_WAIT_MS = 2000,   /* for the agent's sync; a guest without an agent never answers */
     AGENT_GRACE_MS = 10000, /* from an accepted guest-shutdown to the first power button */
-    BUTTON_WAIT_MS = 1000,  /* the button is pressed again each second, since a guest that is still */
-    BUTTON_EAGER = 15,      /* booting misses it for good; after 15 times less often */
+    BUTTON_WAIT_MS =
+        1000,          /* the button is pressed again each second, since a guest that is still */
+    BUTTON_EAGER = 15, /* booting misses it for good; after 15 times less often */
     BUTTON_LAST_MS = 5000,
-    TERM_WAIT_MS = 3000,   /* from TERM (QEMU flushes its images) to KILL */
+    TERM_WAIT_MS = 3000, /* from TERM (QEMU flushes its images) to KILL */
     MONITOR_WAIT_MS = 5000,
 };
 

@@ -74,8 +74,7 @@ void present_list(const json_t *briefs)
 
     for (int column = 0; column < COLUMNS; column++)
         widths[column] = (int)strlen(titles[column]);
-    json_array_foreach(briefs, i, brief)
-    {
+    json_array_foreach (briefs, i, brief) {
         fill_row(brief, cells);
         for (int column = 0; column < COLUMNS; column++)
             if ((int)strlen(cells[column]) > widths[column])
@@ -85,8 +84,7 @@ void present_list(const json_t *briefs)
         snprintf(cells[column], CELL, "%s", titles[column]);
     print_row(cells, widths);
     putchar('\n');
-    json_array_foreach(briefs, i, brief)
-    {
+    json_array_foreach (briefs, i, brief) {
         fill_row(brief, cells);
         print_row(cells, widths);
         if (json_text(brief, "busy") != NULL)
@@ -137,8 +135,7 @@ static void print_disks(const json_t *disks)
     size_t i;
     json_t *disk;
 
-    json_array_foreach(disks, i, disk)
-    {
+    json_array_foreach (disks, i, disk) {
         AUTO_FREE char *title = memory_format("disk %zu", i);
         slot_cell(disk, slot);
         line(title, "%s, %s, %s, %s%s%s%s",
@@ -156,8 +153,7 @@ static void print_nics(const json_t *nics)
     size_t i;
     json_t *nic;
 
-    json_array_foreach(nics, i, nic)
-    {
+    json_array_foreach (nics, i, nic) {
         AUTO_FREE char *title = memory_format("NIC %zu", i);
         slot_cell(nic, slot);
         line(title, "%s, %s %s, tap %s, %s, %s, %s%s%s", or_else(json_text(nic, "mac"), "-"),
@@ -166,6 +162,12 @@ static void print_nics(const json_t *nics)
              json_text(nic, "state"), json_text(nic, "name") != NULL ? ", name " : "",
              or_else(json_text(nic, "name"), ""));
     }
+}
+
+void present_devices(const json_t *detail)
+{
+    print_disks(json_member(detail, "disks"));
+    print_nics(json_member(detail, "nics"));
 }
 
 static void print_machine(const json_t *detail)
@@ -214,11 +216,10 @@ void present_detail(const json_t *detail)
     text_line(detail, "status", "status");
     text_line(detail, "uuid", "uuid");
     print_machine(detail);
-    print_disks(json_member(detail, "disks"));
-    print_nics(json_member(detail, "nics"));
+    present_devices(detail);
     text_line(detail, "vnc", "VNC");
     text_line(detail, "console", "console");
-    json_array_foreach(json_member(detail, "notes"), i, note)
+    json_array_foreach (json_member(detail, "notes"), i, note)
         line("note", "%s", json_string_value(note));
 }
 
@@ -228,7 +229,7 @@ void present_slots(const json_t *map)
     json_t *slot;
 
     puts("SLOT  USE       WHAT");
-    json_array_foreach(map, i, slot)
+    json_array_foreach (map, i, slot)
         printf("%4lld  %-8s  %s\n", (long long)json_number(slot, "slot", 0), json_text(slot, "use"),
                json_text(slot, "what"));
 }
@@ -239,8 +240,7 @@ void present_events(const json_t *events)
     size_t i;
     json_t *event;
 
-    json_array_foreach(events, i, event)
-    {
+    json_array_foreach (events, i, event) {
         const json_t *stamp = json_member(event, "timestamp");
         const json_t *data = json_member(event, "data");
         AUTO_FREE char *words = data == NULL ? memory_copy("") : json_compact(data);

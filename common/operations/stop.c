@@ -7,6 +7,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/operations/launch.h"
 #include "kvm/operations/powerdown.h"
+#include "kvm/operations/reconcile.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
 
@@ -50,6 +51,7 @@ static int start_again(struct stop *stop, struct error *error)
                                      .observe = stop->options->observe};
     AUTO_FREE char *source = memory_format("conf/%s.runtime", stop->name);
 
+    reconcile_dead(runtime);
     if (launch_plan(stop->rundir, stop->node, &runtime->instance, source, true, &launch,
                     &stop->result->warnings, error) < 0 ||
         launch_run(launch, runtime, &options, &stop->result->warnings, error) < 0) {

@@ -205,3 +205,27 @@ json_t *device_nic(const struct nic *nic, const struct instance *instance, size_
         put_text(device, "romfile", "");
     return device;
 }
+
+json_t *device_throttle(const struct disk *disk)
+{
+    static const char *const keys[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
+    const char *id = json_text(disk->hvinfo, "id"), *driver = json_text(disk->hvinfo, "driver");
+    bool inner = driver != NULL && strncmp(driver, "virtio-blk", 10) == 0;
+    /* The PCI device of virtio only wraps the one that has the block backend. */
+    AUTO_FREE char *path = id == NULL ? NULL
+                           : inner    ? memory_format("/machine/peripheral/%s/virtio-backend", id)
+                                      : memory_copy(id);
+    json_t *arguments = memory_json(json_pack("{s:s*}", "id", path));
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        any = any || json_member(disk->params, keys[i]) != NULL;
+        json_object_set_new(arguments, keys[i],
+                            memory_json(json_integer(json_number(disk->params, keys[i], 0))));
+    }
+    if (!any) {
+        json_decref(arguments);
+        return NULL;
+    }
+    return arguments;
+}

@@ -48,4 +48,11 @@ bool network_read_tap(const struct rundir *rundir, const char *instance, const c
 int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index, const char *uuid,
                        struct error *error);
 
+/* The same when the index is not known: every tap file of this NIC's tap goes. Fine when there is none. */
+int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
+                       struct error *error);
+
+/* The lowest index that no tap file of the instance has: that of a NIC to be added. */
+size_t network_free_index(const struct rundir *rundir, const char *instance);
+
 #endif

@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
+#include "kvm/operations/session.h"
 #include "kvm/state/rundir.h"
 
 /*
@@ -24,6 +25,9 @@ json_t *inspect_brief(const struct rundir *rundir, const char *name);
  * "machine", "disks", "nics", "console", "vnc", "hvparams" …; for a stopped one "runtime": [kvm_cmd, nics, hvparams,
  * disks]. A silent monitor is told in "fault". */
 json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t deadline);
+
+/* {"disks": [...], "nics": [...]} of a session with a runtime, by the files alone. New object. */
+json_t *inspect_devices(const struct session *session);
 
 /* The map of the 32 slots: array of {"slot", "use": "reserved" | "ours" | "foreign" | "free" | "none", "what"}. For a
  * live instance QEMU is asked; NULL when nothing is known of the instance. */

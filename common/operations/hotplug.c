@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "hotplug_private.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/operations/reconcile.h"
+#include "kvm/qemu/peripheral.h"
+
+enum { RECONNECT_MS = 5000 };
+
+const char *const hotplug_actions[] = {
+    "check",       "list",       "add-disk", "del-disk",     "add-nic", "del-nic", "mod-nic",
+    "resize-disk", "set-memory", "set-link", "change-cdrom", "set-io",  NULL};
+
+/* In the order of hotplug_actions. `looking`: no lock, changes nothing. */
+static const struct {
+    hotplug_action run;
+    bool looking;
+    size_t least, most;
+    const char *arguments;
+    const char *const *keys;
+} actions[] = {
+    {hotplug_check, true, 0, 0, "", NULL},
+    {hotplug_list, true, 0, 0, "", NULL},
+    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE [KEY=VALUE...] | -", hotplug_disk_keys},
+    {hotplug_del_disk, false, 1, 1, "DISK", NULL},
+    {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] link=LINK [KEY=VALUE...] | -",
+     hotplug_nic_keys},
+    {hotplug_del_nic, false, 1, 1, "NIC", NULL},
+    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...", hotplug_mod_nic_keys},
+    {hotplug_resize_disk, false, 2, 2, "DISK SIZE", NULL},
+    {hotplug_set_memory, false, 1, 1, "MIB", NULL},
+    {hotplug_set_link, false, 2, 2, "NIC up|down", NULL},
+    {hotplug_change_cdrom, false, 1, 1, "PATH|eject", NULL},
+    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...", hotplug_io_keys},
+};
+
+static int find_action(const char *action)
+{
+    for (int i = 0; hotplug_actions[i] != NULL; i++)
+        if (strcmp(hotplug_actions[i], action) == 0)
+            return i;
+    return -1;
+}
+
+const char *const *hotplug_keys(const char *action)
+{
+    int index = find_action(action);
+    return index < 0 ? NULL : actions[index].keys;
+}
+
+void hotplug_text(struct hotplug *hotplug, char *text)
+{
+    free(hotplug->result->text);
+    hotplug->result->text = text;
+}
+
+void hotplug_detail(struct hotplug *hotplug, const char *key, json_t *value)
+{
+    if (hotplug->result->detail == NULL)
+        hotplug->result->detail = memory_json(json_object());
+    json_object_set_new(hotplug->result->detail, key, memory_json(value));
+}
+
+static int keep_what_was(struct hotplug *hotplug, struct error *error)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    free(hotplug->before);
+    hotplug->before = NULL;
+    rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
+    return file_read(hotplug->rundir->fd, name, RUNTIME_SIZE_MAX, true, &hotplug->before,
+                     &hotplug->before_length, error);
+}
+
+static int check_state(struct hotplug *hotplug, struct error *error)
+{
+    const struct session *session = &hotplug->session;
+
+    if (!session_is_live(session))
+        return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
+    if (!session->has_runtime)
+        return error_set(error, STATUS_STATE, "its runtime file %s%s, so its devices are not known",
+                         session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
+                         session->runtime_fault.text);
+    if (session->runtime.state == RUNTIME_STARTING)
+        return error_set(error, STATUS_STATE,
+                         "its start was interrupted; repeat 'kvm-start' or 'kvm-stop %s'",
+                         hotplug->name);
+    return session_check_recorded(session, error);
+}
+
+static int check_migration(struct hotplug *hotplug, struct error *error)
+{
+    const char *phase = peripheral_migration(hotplug->qmp, hotplug->deadline);
+
+    if (phase == NULL && strcmp(hotplug->status, "inmigrate") != 0 &&
+        strcmp(hotplug->status, "postmigrate") != 0 &&
+        strcmp(hotplug->status, "finish-migrate") != 0)
+        return 0;
+    return error_set(error, STATUS_STATE,
+                     "a migration is in progress (%s): devices stay as they are until it has ended",
+                     phase != NULL ? phase : hotplug->status);
+}
+
+int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
+{
+    if (session_open(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
+                     clock_deadline(hotplug->options->wait_lock_ms), error) < 0)
+        return -1;
+    hotplug->runtime = &hotplug->session.runtime;
+    hotplug->instance = &hotplug->runtime->instance;
+    if (check_state(hotplug, error) < 0)
+        return -1;
+    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, looking ? RUNDIR_QUERY : RUNDIR_QMP,
+                                &hotplug->session.process, hotplug->deadline, error);
+    if (hotplug->qmp == NULL ||
+        monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
+        return -1;
+    if (looking)
+        return 0;
+    if (check_migration(hotplug, error) < 0)
+        return -1;
+    if (!hotplug->options->dry_run &&
+        reconcile_live(hotplug->rundir, hotplug->node, hotplug->runtime, hotplug->qmp,
+                       hotplug->deadline, &hotplug->result->warnings, error) < 0)
+        return error_prefix(error, "finishing what an earlier command left");
+    return keep_what_was(hotplug, error);
+}
+
+void hotplug_close(struct hotplug *hotplug)
+{
+    qmp_release(&hotplug->qmp);
+    session_close(&hotplug->session);
+    free(hotplug->before);
+    hotplug->before = NULL;
+}
+
+int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
+                                struct error *error)
+{
+    if (strcmp(hotplug->status, "running") == 0)
+        return 0;
+    if (strcmp(hotplug->status, "prelaunch") == 0)
+        return error_set(error, STATUS_STATE,
+                         "%s: the guest has not run yet (paused start), and QEMU would lose the "
+                         "request; let it run first: 'kvm-start FILE' again without --paused",
+                         what);
+    return error_set(error, STATUS_STATE,
+                     "%s: the guest is \"%s\" and can't let a device go before it runs again", what,
+                     hotplug->status);
+}
+
+enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
+                              struct error *error)
+{
+    enum qmp_outcome outcome =
+        qmp_call(hotplug->qmp, command, arguments, hotplug->deadline, NULL, error);
+
+    if (outcome != QMP_UNKNOWN)
+        return outcome;
+    struct error again = {0};
+    qmp_release(&hotplug->qmp);
+    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, RUNDIR_QMP,
+                                &hotplug->session.process, clock_deadline(RECONNECT_MS), &again);
+    if (hotplug->qmp != NULL)
+        return outcome;
+    hotplug->unknown = true;
+    error->status = STATUS_INCOMPLETE;
+    error_append(error, "; %s; 'kvm-hotplug %s list' finishes or undoes it when QEMU answers again",
+                 again.text, hotplug->name);
+    return outcome;
+}
+
+int hotplug_commit(struct hotplug *hotplug, struct error *error)
+{
+    return runtime_commit(hotplug->rundir, hotplug->runtime, error);
+}
+
+int hotplug_restore(struct hotplug *hotplug, struct error *error)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    if (hotplug->unknown || hotplug->keep)
+        return 0;
+    rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
+    return file_replace(hotplug->rundir->fd, name, hotplug->before, hotplug->before_length, error);
+}
+
+static int check_arguments(const struct hotplug *hotplug, int index, struct error *error)
+{
+    if (hotplug->count >= actions[index].least && hotplug->count <= actions[index].most)
+        return 0;
+    return error_set(error, STATUS_USAGE, "usage: kvm-hotplug INSTANCE %s %s",
+                     hotplug_actions[index], actions[index].arguments);
+}
+
+static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
+{
+    int index = find_action(action);
+
+    if (index < 0) {
+        const char *near = text_nearest(action, hotplug_actions);
+        return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
+                         near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
+                         near != NULL ? "\"?" : "");
+    }
+    if (check_arguments(hotplug, index, error) < 0 ||
+        rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
+        return -1;
+    if (actions[index].run != hotplug_check &&
+        hotplug_open(hotplug, actions[index].looking || hotplug->options->dry_run, error) < 0)
+        return -1;
+    return actions[index].run(hotplug, error);
+}
+
+void hotplug_run(const struct rundir *rundir, const struct node *node, const char *name,
+                 const char *action, char *const *arguments, size_t count,
+                 const struct hotplug_options *options, struct result *result)
+{
+    struct hotplug hotplug = {.rundir = rundir,
+                              .node = node,
+                              .name = name,
+                              .options = options,
+                              .arguments = arguments,
+                              .count = count,
+                              .deadline = clock_deadline(options->timeout_ms),
+                              .result = result,
+                              .session = {.lock = -1, .process = {.pidfd = -1}}};
+    struct error error = {0};
+
+    result->subject = memory_copy(name);
+    if (run_action(&hotplug, action, &error) < 0) {
+        result->status = error.status;
+        hotplug_text(&hotplug, memory_copy(error.text));
+    }
+    hotplug_close(&hotplug);
+}

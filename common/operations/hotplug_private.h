@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One hotplug command at work: shared by the actions in hotplug_*.c. */
+#ifndef KVM_OPERATIONS_HOTPLUG_PRIVATE_H
+#define KVM_OPERATIONS_HOTPLUG_PRIVATE_H
+
+#include <jansson.h>
+#include "kvm/operations/hotplug.h"
+#include "kvm/operations/session.h"
+#include "kvm/qemu/qmp.h"
+#include "kvm/state/slots.h"
+
+struct hotplug {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    const struct hotplug_options *options;
+    char *const *arguments;
+    size_t count;
+    deadline_t deadline;
+    struct result *result;
+    struct session session;
+    struct runtime *runtime;   /* of the session */
+    struct instance *instance; /* of the runtime */
+    struct qmp *qmp;
+    char status[32]; /* query-status */
+    char *before;    /* the runtime file as it was: what an undo writes back */
+    size_t before_length;
+    bool unknown; /* QEMU's state can't be known: nothing may be undone (I15) */
+    bool keep;    /* the state written is to stay though the step failed (removal pending) */
+};
+
+/* Lock, live, recorded, not migrating, reconciled. `looking`: no lock, query monitor, no reconciling. */
+int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error);
+void hotplug_close(struct hotplug *hotplug);
+
+/* The guest must be able to hear an unplug request: running. */
+int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
+                                struct error *error);
+
+/* One QMP command that changes something. When the connection is lost after it was written, the monitor is opened again
+ * once, so that the caller can ask; when that fails `unknown` is set. */
+enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
+                              struct error *error);
+
+/* Commit the runtime; write back what was there before. */
+int hotplug_commit(struct hotplug *hotplug, struct error *error);
+int hotplug_restore(struct hotplug *hotplug, struct error *error);
+
+void hotplug_text(struct hotplug *hotplug, char *text);                       /* steals */
+void hotplug_detail(struct hotplug *hotplug, const char *key, json_t *value); /* steals */
+
+/* KEY=VALUE arguments, or "-" for an object on standard input, as one JSON object. Values of `numbers` become
+ * integers; unknown keys are refused with the nearest one. New reference. */
+json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *const *keys,
+                       const char *const *numbers, struct error *error);
+
+/* Index of the disk or NIC that `ident` (uuid, name, index, path; a NIC also by MAC or tap) names; ambiguous ones are
+ * refused. -1 with STATUS_USAGE. */
+int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct error *error);
+int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error);
+
+/* Slots free in the runtime and in QEMU. */
+int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error);
+
+/* device_add with the next free slot when QEMU shows that the chosen one is taken by then. `build` makes the frontend's
+ * JSON from the hvinfo; `place` writes a slot into the hvinfo. */
+struct plug {
+    const char *id;
+    int slot;        /* SLOT_NONE: not a PCI device */
+    bool slot_fixed; /* asked for by the user, or kept: no other will do */
+    struct slots slots;
+    void *device; /* struct disk or struct nic in the instance */
+    json_t *(*build)(const struct hotplug *hotplug, const struct plug *plug);
+    void (*place)(struct hotplug *hotplug, struct plug *plug);
+};
+int hotplug_plug(struct hotplug *hotplug, struct plug *plug, struct error *error);
+int hotplug_see(struct hotplug *hotplug, const char *id, struct error *error);
+
+/* For undo: take a device just added away again, within a few seconds. */
+int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *error);
+
+/* Mark "removing", ask the guest, wait; then `remains` removes the backend; then the entry goes. */
+struct removal {
+    const char *what; /* "disk 4f2c…" */
+    const char *uuid, *id;
+    size_t index;
+    bool keep_entry; /* the device is plugged again in the same command */
+    int (*remains)(struct hotplug *hotplug, const struct removal *removal, struct error *error);
+    void (*drop)(struct runtime *runtime, size_t index);
+};
+int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struct error *error);
+
+typedef int (*hotplug_action)(struct hotplug *hotplug, struct error *error);
+
+int hotplug_check(struct hotplug *hotplug, struct error *error);
+int hotplug_list(struct hotplug *hotplug, struct error *error);
+int hotplug_add_disk(struct hotplug *hotplug, struct error *error);
+int hotplug_del_disk(struct hotplug *hotplug, struct error *error);
+int hotplug_add_nic(struct hotplug *hotplug, struct error *error);
+int hotplug_del_nic(struct hotplug *hotplug, struct error *error);
+int hotplug_mod_nic(struct hotplug *hotplug, struct error *error);
+int hotplug_resize_disk(struct hotplug *hotplug, struct error *error);
+int hotplug_set_memory(struct hotplug *hotplug, struct error *error);
+int hotplug_set_link(struct hotplug *hotplug, struct error *error);
+int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error);
+int hotplug_set_io(struct hotplug *hotplug, struct error *error);
+
+extern const char *const hotplug_disk_keys[];
+extern const char *const hotplug_nic_keys[];
+extern const char *const hotplug_mod_nic_keys[];
+extern const char *const hotplug_io_keys[];
+
+#endif

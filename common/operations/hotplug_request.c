@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the user wrote: KEY=VALUE words or an object, and which disk or NIC is meant. */
+#include <stdio.h>
+#include <string.h>
+
+#include "hotplug_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/host/network.h"
+#include "kvm/host/tap.h"
+
+static bool is_one_of(const char *word, const char *const *list)
+{
+    for (; list != NULL && *list != NULL; list++)
+        if (strcmp(*list, word) == 0)
+            return true;
+    return false;
+}
+
+static int add_pair(json_t *object, const char *argument, const char *const *keys,
+                    const char *const *numbers, struct error *error)
+{
+    const char *equals = strchr(argument, '=');
+    int64_t number;
+
+    if (equals == NULL || equals == argument)
+        return error_set(error, STATUS_USAGE, "%s: expected KEY=VALUE", argument);
+    AUTO_FREE char *key = memory_format("%.*s", (int)(equals - argument), argument);
+    if (!is_one_of(key, keys)) {
+        const char *near = text_nearest(key, keys);
+        return error_set(error, STATUS_USAGE, "%s: unknown key%s%s%s", key,
+                         near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
+                         near != NULL ? "\"?" : "");
+    }
+    if (json_object_get(object, key) != NULL)
+        return error_set(error, STATUS_USAGE, "%s: given twice", key);
+    if (!text_is_utf8(equals + 1))
+        return error_set(error, STATUS_USAGE, "%s: the value is not UTF-8", key);
+    if (!is_one_of(key, numbers)) {
+        json_object_set_new(object, key, memory_json(json_string(equals + 1)));
+        return 0;
+    }
+    if (!text_number(equals + 1, 0, INT64_MAX, &number))
+        return error_set(error, STATUS_USAGE,
+                         "%s: must be a number, 0 or more (current value: \"%s\")", key,
+                         equals + 1);
+    json_object_set_new(object, key, memory_json(json_integer(number)));
+    return 0;
+}
+
+json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *const *keys,
+                       const char *const *numbers, struct error *error)
+{
+    if (hotplug->count == first + 1 && strcmp(hotplug->arguments[first], "-") == 0) {
+        json_t *read = json_read("-", error);
+        if (read != NULL && !json_is_object(read)) {
+            json_decref(read);
+            error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
+            return NULL;
+        }
+        return read;
+    }
+    AUTO_JSON json_t *object = memory_json(json_object());
+    for (size_t i = first; i < hotplug->count; i++)
+        if (add_pair(object, hotplug->arguments[i], keys, numbers, error) < 0)
+            return NULL;
+    return json_incref(object);
+}
+
+/* Collects which device is meant; a second match of the same kind makes it ambiguous. */
+struct search {
+    const char *ident;
+    int found;
+    bool ambiguous;
+};
+
+static void match(struct search *search, size_t index, const char *value)
+{
+    if (value == NULL || strcmp(value, search->ident) != 0)
+        return;
+    search->ambiguous = search->ambiguous || (search->found >= 0 && search->found != (int)index);
+    search->found = (int)index;
+}
+
+static int conclude(const struct search *search, const char *kind, size_t count,
+                    struct error *error)
+{
+    if (search->ambiguous)
+        return error_set(error, STATUS_USAGE,
+                         "%s: names more than one %s; give its uuid, which 'list' shows",
+                         search->ident, kind);
+    if (search->found < 0)
+        return error_set(error, STATUS_USAGE, "%s: no such %s (it has %zu); 'list' shows them",
+                         search->ident, kind, count);
+    return search->found;
+}
+
+static void match_index(struct search *search, size_t count)
+{
+    int64_t number;
+
+    if (text_number(search->ident, 0, (int64_t)count - 1, &number)) {
+        search->ambiguous = search->found >= 0 && search->found != (int)number;
+        search->found = (int)number;
+    }
+}
+
+int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct error *error)
+{
+    const struct instance *instance = hotplug->instance;
+    struct search search = {ident, -1, false};
+
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        match(&search, i, instance->disks[i].uuid);
+        match(&search, i, instance->disks[i].name);
+        match(&search, i, instance->disks[i].path);
+        match(&search, i, json_text(instance->disks[i].hvinfo, "id"));
+    }
+    match_index(&search, instance->disk_count);
+    return conclude(&search, "disk", instance->disk_count, error);
+}
+
+int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error)
+{
+    const struct instance *instance = hotplug->instance;
+    struct search search = {ident, -1, false};
+
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        char tap[TAP_NAME_SIZE];
+        match(&search, i, instance->nics[i].uuid);
+        match(&search, i, instance->nics[i].name);
+        match(&search, i, instance->nics[i].mac);
+        match(&search, i, json_text(instance->nics[i].hvinfo, "id"));
+        if (network_read_tap(hotplug->rundir, hotplug->name, instance->nics[i].uuid, tap))
+            match(&search, i, tap);
+    }
+    match_index(&search, instance->nic_count);
+    return conclude(&search, "NIC", instance->nic_count, error);
+}

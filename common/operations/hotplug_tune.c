@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Changes of devices that stay: size, memory, link, medium, limits. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hotplug_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/operations/image.h"
+#include "kvm/qemu/device.h"
+#include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
+
+enum { BALLOON_PAUSE_MS = 50 };
+
+#define MIB INT64_C(1048576)
+
+static int call(struct hotplug *hotplug, const char *command, json_t *arguments,
+                struct error *error)
+{
+    return hotplug_call(hotplug, command, arguments, error) == QMP_DONE ? 0 : -1;
+}
+
+/* ---- resize-disk ---- */
+
+/* "2048" and "2048M" are MiB, "20G" GiB, "1T" TiB; "+5G" is added to what there is. Bytes; -1: no size. */
+static int64_t parse_size(const char *text, int64_t now)
+{
+    static const char units[] = "MGT";
+    bool more = text[0] == '+';
+    AUTO_FREE char *digits = memory_copy(more ? text + 1 : text);
+    size_t length = strlen(digits);
+    int64_t factor = MIB, number;
+    const char *unit = length > 0 ? strchr(units, digits[length - 1]) : NULL;
+
+    if (unit != NULL) {
+        for (const char *step = units; step < unit; step++)
+            factor *= 1024;
+        digits[length - 1] = '\0';
+    }
+    if (!text_number(digits, 1, INT64_MAX / factor / 2, &number))
+        return -1;
+    return number * factor + (more ? now : 0);
+}
+
+static int check_size(const struct hotplug *hotplug, int64_t now, int64_t wanted,
+                      struct error *error)
+{
+    if (wanted < 0)
+        return error_set(error, STATUS_USAGE,
+                         "SIZE: expected MiB, or a number with M, G or T, with + in front to add "
+                         "(current value: \"%s\")",
+                         hotplug->arguments[1]);
+    if (wanted < now && !hotplug->options->force)
+        return error_set(error, STATUS_USAGE,
+                         "SIZE: smaller than the %lld MiB it has: what lies behind would be lost; "
+                         "--force shrinks it all the same",
+                         (long long)(now / MIB));
+    return 0;
+}
+
+int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
+{
+    int index = hotplug_find_disk(hotplug, hotplug->arguments[0], error);
+    int64_t now = 0, after = 0;
+    bool exists;
+
+    if (index < 0)
+        return -1;
+    struct disk *disk = &hotplug->instance->disks[index];
+    const char *id = json_text(disk->hvinfo, "id");
+    if (id == NULL ||
+        peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &now, error) < 0 || !exists)
+        return id == NULL || exists
+                   ? -1
+                   : error_set(error, STATUS_STATE, "disk %s: QEMU has no block node %s",
+                               disk->uuid, id);
+    int64_t wanted = parse_size(hotplug->arguments[1], now);
+    if (check_size(hotplug, now, wanted, error) < 0)
+        return -1;
+    hotplug_detail(hotplug, "uuid", json_string(disk->uuid));
+    hotplug_detail(hotplug, "size_before", json_integer(now));
+    if (hotplug->options->dry_run) {
+        hotplug_text(hotplug,
+                     memory_format("would resize disk %s from %lld to %lld MiB", disk->uuid,
+                                   (long long)(now / MIB), (long long)(wanted / MIB)));
+        return 0;
+    }
+    json_t *arguments = memory_json(json_pack("{s:s, s:I}", "node-name", id, "size", wanted));
+    if (wanted != now && call(hotplug, "block_resize", arguments, error) < 0)
+        return error_prefix(error, "disk %s", disk->uuid);
+    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &after, error) < 0)
+        return -1;
+    json_object_set_new(disk->object, "size", memory_json(json_integer(after / MIB)));
+    disk_refresh(disk);
+    if (hotplug_commit(hotplug, error) < 0)
+        return -1;
+    hotplug_detail(hotplug, "size", json_integer(after));
+    hotplug_text(hotplug, memory_format("disk %s has %lld MiB (before: %lld)", disk->uuid,
+                                        (long long)(after / MIB), (long long)(now / MIB)));
+    return 0;
+}
+
+/* ---- set-memory ---- */
+
+static int64_t balloon_now(struct hotplug *hotplug, struct error *error)
+{
+    AUTO_JSON json_t *reply = NULL;
+
+    if (qmp_call(hotplug->qmp, "query-balloon", NULL, hotplug->deadline, &reply, error) != QMP_DONE)
+        return -1;
+    return json_number(reply, "actual", -1) / MIB;
+}
+
+static int wait_for_balloon(struct hotplug *hotplug, int64_t wanted, struct error *error)
+{
+    int64_t told = -1, now;
+
+    while ((now = balloon_now(hotplug, error)) >= 0 && now != wanted) {
+        if (now != told && hotplug->options->observe != NULL) {
+            AUTO_FREE char *text = memory_format("the guest has %lld MiB", (long long)now);
+            hotplug->options->observe(text);
+        }
+        told = now;
+        if (clock_passed(hotplug->deadline - BALLOON_PAUSE_MS))
+            return error_set(error, STATUS_TIMEOUT,
+                             "the guest has %lld MiB and goes on towards %lld MiB; a guest without "
+                             "a balloon driver never gets there",
+                             (long long)now, (long long)wanted);
+        clock_sleep_ms(BALLOON_PAUSE_MS);
+    }
+    return now < 0 ? -1 : 0;
+}
+
+int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
+{
+    const struct instance *instance = hotplug->instance;
+    int64_t wanted;
+
+    if (!text_number(hotplug->arguments[0], 1, instance->maxmem_mib, &wanted))
+        return error_set(
+            error, STATUS_USAGE,
+            "MIB: must be a number up to maxmem, which is %lld (current value: \"%s\")",
+            (long long)instance->maxmem_mib, hotplug->arguments[0]);
+    if (wanted < instance->minmem_mib && !hotplug->options->force)
+        return error_set(
+            error, STATUS_USAGE,
+            "MIB: below minmem, which is %lld; --force does it all the same, the guest "
+            "may run out of memory",
+            (long long)instance->minmem_mib);
+    if (hotplug->options->dry_run) {
+        hotplug_text(hotplug, memory_format("would set the memory to %lld MiB", (long long)wanted));
+        return 0;
+    }
+    json_t *arguments = memory_json(json_pack("{s:I}", "value", wanted * MIB));
+    if (call(hotplug, "balloon", arguments, error) < 0 ||
+        wait_for_balloon(hotplug, wanted, error) < 0)
+        return -1;
+    hotplug_detail(hotplug, "memory_mib", json_integer(wanted));
+    hotplug_text(hotplug, memory_format("the guest has %lld MiB", (long long)wanted));
+    return 0;
+}
+
+/* ---- set-link ---- */
+
+int hotplug_set_link(struct hotplug *hotplug, struct error *error)
+{
+    int index = hotplug_find_nic(hotplug, hotplug->arguments[0], error);
+    bool up = strcmp(hotplug->arguments[1], "up") == 0;
+
+    if (index < 0)
+        return -1;
+    if (!up && strcmp(hotplug->arguments[1], "down") != 0)
+        return error_set(error, STATUS_USAGE, "expected \"up\" or \"down\" (current value: \"%s\")",
+                         hotplug->arguments[1]);
+    const struct nic *nic = &hotplug->instance->nics[index];
+    hotplug_text(hotplug,
+                 memory_format("%sNIC %s: link %s", hotplug->options->dry_run ? "would set " : "",
+                               nic->uuid, up ? "up" : "down"));
+    if (hotplug->options->dry_run)
+        return 0;
+    json_t *arguments =
+        memory_json(json_pack("{s:s*, s:b}", "name", json_text(nic->hvinfo, "id"), "up", (int)up));
+    return call(hotplug, "set_link", arguments, error);
+}
+
+/* ---- change-cdrom ---- */
+
+static json_t *cdrom_id(void)
+{
+    return memory_json(json_pack("{s:s}", "id", "cdrom"));
+}
+
+/* The medium's node is "cdrom1" at start; here the two names take turns, since the old one goes last. */
+static int current_medium(struct hotplug *hotplug, const char **node, struct error *error)
+{
+    static const char *const names[] = {"cdrom1", "cdrom1b"};
+
+    *node = NULL;
+    for (size_t i = 0; i < 2; i++) {
+        bool exists;
+        if (peripheral_node(hotplug->qmp, names[i], hotplug->deadline, &exists, NULL, error) < 0)
+            return -1;
+        if (exists)
+            *node = names[i];
+    }
+    return 0;
+}
+
+static int take_medium_out(struct hotplug *hotplug, const char *node, struct error *error)
+{
+    json_t *open = cdrom_id();
+
+    json_object_set_new(open, "force", json_true());
+    if (call(hotplug, "blockdev-open-tray", open, error) < 0 ||
+        call(hotplug, "blockdev-remove-medium", cdrom_id(), error) < 0)
+        return -1;
+    if (node == NULL)
+        return 0;
+    if (peripheral_remove_node(hotplug->qmp, node, hotplug->deadline, error) < 0)
+        return -1;
+    return peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, error);
+}
+
+static int put_medium_in(struct hotplug *hotplug, const char *path, const char *node, bool is_block,
+                         struct error *error)
+{
+    int set;
+    json_t *insert = cdrom_id();
+    AUTO_CLOSE int image = image_open(path, O_RDONLY, error);
+
+    json_object_set_new(insert, "node-name", memory_json(json_string(node)));
+    AUTO_JSON json_t *owned = insert;
+    if (image < 0 ||
+        peripheral_add_fd(hotplug->qmp, image, node, hotplug->deadline, &set, error) < 0)
+        return -1;
+    if (call(hotplug, "blockdev-add", device_cdrom_blockdev(node, set, is_block), error) < 0) {
+        peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, NULL);
+        return -1;
+    }
+    if (call(hotplug, "blockdev-insert-medium", json_incref(owned), error) == 0)
+        return 0;
+    peripheral_remove_node(hotplug->qmp, node, hotplug->deadline, NULL);
+    peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, NULL);
+    return -1;
+}
+
+int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+    const char *path = hotplug->arguments[0], *node;
+    bool eject = strcmp(path, "eject") == 0, exists, is_block = false;
+
+    if (peripheral_exists(hotplug->qmp, "cdrom", hotplug->deadline, &exists, error) < 0)
+        return -1;
+    if (!exists)
+        return error_set(error, STATUS_STATE,
+                         "the instance has no CD-ROM drive; it has one when it is started with "
+                         "cdrom_image_path");
+    if (!eject && path[0] != '/')
+        return error_set(error, STATUS_USAGE,
+                         "PATH: must be absolute, or \"eject\" (current "
+                         "value: \"%s\")",
+                         path);
+    if (!eject)
+        image_check(path, O_RDONLY, "PATH", &is_block, &problems);
+    if (problems.count > 0)
+        return messages_error(&problems, STATUS_USAGE, error);
+    hotplug_text(hotplug, eject ? memory_copy("the CD-ROM is ejected")
+                                : memory_format("the CD-ROM is %s", path));
+    if (hotplug->options->dry_run)
+        return 0;
+    if (current_medium(hotplug, &node, error) < 0 || take_medium_out(hotplug, node, error) < 0)
+        return -1;
+    if (eject)
+        return 0; /* the drive stays open; the next start has the medium of the definition again */
+    const char *next = node != NULL && strcmp(node, "cdrom1") == 0 ? "cdrom1b" : "cdrom1";
+    if (put_medium_in(hotplug, path, next, is_block, error) < 0)
+        return error_append(error, "; the drive is empty now");
+    if (call(hotplug, "blockdev-close-tray", cdrom_id(), error) < 0)
+        return -1;
+    json_object_set_new(hotplug->instance->hvparams, "cdrom_image_path",
+                        memory_json(json_string(path)));
+    return hotplug_commit(hotplug, error);
+}
+
+/* ---- set-io ---- */
+
+int hotplug_set_io(struct hotplug *hotplug, struct error *error)
+{
+    AUTO_JSON json_t *limits = hotplug_object(hotplug, 1, hotplug_io_keys, hotplug_io_keys, error);
+    int index = limits == NULL ? -1 : hotplug_find_disk(hotplug, hotplug->arguments[0], error);
+
+    if (index < 0)
+        return -1;
+    struct disk *disk = &hotplug->instance->disks[index];
+    json_t *params = json_member(disk->object, "params");
+    if (!json_is_object(params)) {
+        params = memory_json(json_object());
+        json_object_set_new(disk->object, "params", params);
+    }
+    json_object_update(params, limits);
+    disk_refresh(disk);
+    AUTO_JSON json_t *arguments = device_throttle(disk);
+    AUTO_FREE char *text = json_compact(limits);
+    hotplug_text(hotplug,
+                 memory_format("%sdisk %s: limits %s",
+                               hotplug->options->dry_run ? "would set " : "", disk->uuid, text));
+    if (hotplug->options->dry_run)
+        return 0;
+    if (call(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
+        return error_prefix(error, "disk %s", disk->uuid);
+    return hotplug_commit(hotplug, error);
+}
