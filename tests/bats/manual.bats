@@ -1,0 +1,153 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# Manual pages, --help and the completion say the same, and the manual's examples are real.
+
+load helper
+
+programs() {
+    local file
+    # shellcheck disable=SC2153  # set by helper.bash
+    for file in "$SOURCE"/cmd/*.c; do
+        basename "$file" .c
+    done
+}
+
+help_options() { # PROGRAM: "--timeout SECONDS", "-v --verbose", one a line
+    "$BUILD/$1" --help | grep -oE '^  (-[a-z], |    )--[a-z-]+( [A-Z]+)?' | tr -d ',' | sed 's/^ *//' | sort
+}
+
+manual_options() { # PROGRAM: the same out of its manual's list items
+    sed -n -E 's/^\.It Fl (.*)$/-\1/p' "$SOURCE/man/$1.8" |
+        sed -E 's/^-(-[a-z-]+) Ar ([A-Z]+)$/-\1 \2/; s/^-([a-z]) , Fl (-[a-z-]+)$/-\1 -\2/' | sort
+}
+
+# One completion as bash would ask for it: the last word is the one at the cursor.
+complete_words() { # WORD…
+    # shellcheck disable=SC2016  # expanded by the bash that is started
+    bash -c '
+        . "$1/completions/kvm-suite.bash"
+        shift
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _kvm_suite "$1"
+        printf "%s\n" "${COMPREPLY[@]}"' - "$SOURCE" "$@"
+}
+
+expect_completion() { # EXPECTED WORD…
+    local got
+    got=$(complete_words "${@:2}" | sort | paste -sd ' ')
+    [[ $got == "$1" ]] || fail "${*:2}: completed to '$got', expected '$1'"
+}
+
+some_instances() { # DIRECTORY NAME…
+    local name
+    mkdir -p "$1/conf" "$1/pid"
+    for name in "${@:2}"; do
+        touch "$1/conf/$name.runtime" "$1/pid/$name"
+    done
+}
+
+@test "each program has a manual with exactly the options of its --help" {
+    local program
+    for program in $(programs); do
+        [[ -n $(help_options "$program") ]] || fail "$program --help has no options"
+        diff <(help_options "$program") <(manual_options "$program") || fail "$program: '<' --help, '>' manual"
+    done
+}
+
+@test "the words for completion are the options of --help" {
+    local program
+    for program in $(programs); do
+        diff <(help_options "$program" | grep -oE -e '--[a-z-]+' | sort) \
+            <("$BUILD/$program" --complete-words | grep -e '^--' | sort) || fail "$program: '<' --help, '>' words"
+    done
+}
+
+@test "mandoc has nothing to say about the manuals" {
+    local manual
+    for manual in "$SOURCE"/man/*; do
+        mandoc -Tlint -W warning "$manual" || fail "$manual"
+    done
+}
+
+@test "manuals refer only to manuals of ours that are there" {
+    local name section
+    while read -r name section; do
+        [[ -f $SOURCE/man/$name.$section ]] || fail "there is no $name($section)"
+    done < <(sed -n -E 's/^.*\bXr (kvm-[a-z]+) ([0-9]).*$/\1 \2/p' "$SOURCE"/man/* | sort -u)
+}
+
+@test "each manual has the sections that a reader looks for" {
+    local program section
+    for program in $(programs); do
+        for section in NAME SYNOPSIS DESCRIPTION OPTIONS ENVIRONMENT FILES 'EXIT STATUS' EXAMPLES DIAGNOSTICS 'SEE ALSO'; do
+            grep -qx ".Sh $section" "$SOURCE/man/$program.8" || fail "$program(8) has no $section"
+        done
+    done
+}
+
+# Paths and bridges of the examples are not on this node, and nothing else may be wrong.
+@test "the definitions in kvm-instance(5) are accepted" {
+    local definition count=0
+    awk '/^\.Bd -literal/ { inside = 1; text = ""; next }
+        /^\.Ed/ { if (text ~ /^[{]/) print text; inside = 0 }
+        inside { text = text $0 "\n" }' "$SOURCE/man/kvm-instance.5" | jq -c . >"$TEST_DIR/examples"
+    jq -c 'select(has("name") | not)' "$TEST_DIR/examples" >"$CONF_DIR/kvm-defaults.json"
+    [[ $(wc -l <"$CONF_DIR/kvm-defaults.json") -eq 1 ]] || fail "kvm-instance(5) has not one example of a node file"
+    network br0
+    while IFS= read -r definition; do
+        suite kvm-start --dry-run - <<<"$definition"
+        ! grep -vE "can't be opened \(current value|warning: .*KVM can't be used here|hvparams.security_model: /dev/kvm can't" \
+            <<<"$errors" | grep . || fail "an example is wrong"
+        ((++count))
+    done < <(jq -c 'select(has("name"))' "$TEST_DIR/examples")
+    ((count >= 3)) || fail "only $count definitions found"
+}
+
+@test "the completion script is clean" {
+    shellcheck "$SOURCE/completions/kvm-suite.bash"
+}
+
+@test "options are completed" {
+    expect_completion "--reboot --reset" "$BUILD/kvm-stop" --re
+    expect_completion "--paused" "$BUILD/kvm-start" web1.json --pa
+    expect_completion "" "$BUILD/kvm-stop" -- --re
+    expect_completion "" "$BUILD/kvm-stop" --timeout ""
+}
+
+@test "instances are completed from KVM_RUN_DIR, and from --run-dir before it" {
+    some_instances "$RUN_DIR" web1 web2 db.example
+    some_instances "$TEST_DIR/other" mail
+    expect_completion "db.example web1 web2" "$BUILD/kvm-info" ""
+    expect_completion "web1 web2" "$BUILD/kvm-stop" --force w
+    expect_completion "web1 web2" "$BUILD/kvm-stop" --timeout 5 w
+    expect_completion "mail" "$BUILD/kvm-stop" --run-dir "$TEST_DIR/other" ""
+    expect_completion "mail" "$BUILD/kvm-stop" --run-dir = "$TEST_DIR/other" "" # "=" is a word break
+    expect_completion "mail" "$BUILD/kvm-stop" "--run-dir=$TEST_DIR/other" ""
+}
+
+@test "an empty run directory completes to nothing" {
+    mkdir -p "$RUN_DIR/conf"
+    expect_completion "" "$BUILD/kvm-cleanup" ""
+}
+
+@test "files are completed for kvm-start, directories for --run-dir" {
+    mkdir "$TEST_DIR/place"
+    touch "$TEST_DIR/place/web1.json" "$TEST_DIR/place/web2.json"
+    mkdir "$TEST_DIR/place/sub"
+    expect_completion "$TEST_DIR/place/web1.json $TEST_DIR/place/web2.json" "$BUILD/kvm-start" "$TEST_DIR/place/web"
+    expect_completion "$TEST_DIR/place/sub" "$BUILD/kvm-info" --run-dir "$TEST_DIR/place/"
+}
+
+@test "an installation has a manual and a completion for each program, and the sample scripts" {
+    local program root=$TEST_DIR/root
+    cmake --install "$BUILD" --prefix "$root" >/dev/null
+    for program in $(programs); do
+        [[ -x $root/sbin/$program ]] || fail "no $program"
+        [[ -f $root/share/man/man8/$program.8 ]] || fail "no manual of $program"
+        cmp "$SOURCE/completions/kvm-suite.bash" "$root/share/bash-completion/completions/$program"
+    done
+    [[ -f $root/share/man/man5/kvm-instance.5 && -f $root/share/man/man5/kvm-runtime.5 ]] || fail "no manuals of files"
+    [[ -f $root/share/man/man7/kvm-suite.7 ]] || fail "no manual of the suite"
+    [[ -x $root/share/kvm-suite/hooks/kvm-ifup-custom.sample ]] || fail "no sample of kvm-ifup-custom"
+    [[ -x $root/share/kvm-suite/hooks/kvm-ifdown-custom.sample ]] || fail "no sample of kvm-ifdown-custom"
+}
