@@ -158,21 +158,35 @@ static int take(struct placement *placement, int from, const char *what, int *sl
     return -1;
 }
 
-/* From the lowest slot, below kvm_pci_reservations where that is given; on q35 each has a root port. */
-static int place_controllers(const struct instance *instance, struct placement *placement,
+/* Where it sat before; else from the lowest slot, below kvm_pci_reservations where that is given. */
+static int place_controller(struct placement *placement, const char *what, int *recorded, int *slot,
+                            struct error *error)
+{
+    if (*recorded == 0) {
+        if (take(placement, SLOTS_RESERVED, what, recorded, error) != 0)
+            return -1;
+    } else if (slots_reserve(&placement->slots, *recorded, error) != 0) {
+        return error_prefix(error, "%s", what);
+    }
+    *slot = *recorded;
+    return 0;
+}
+
+static int place_controllers(struct instance *instance, struct placement *placement,
                              struct error *error)
 {
     bool serial = hvparams_truth(instance->hvparams, "use_guest_agent");
 
-    if (has_scsi_disk(instance) &&
-        take(placement, SLOTS_RESERVED, "SCSI controller", &placement->scsi_slot, error) != 0)
+    if ((instance->scsi_slot > 0 || has_scsi_disk(instance)) &&
+        place_controller(placement, "SCSI controller", &instance->scsi_slot, &placement->scsi_slot,
+                         error) != 0)
         return -1;
-    if (take(placement, SLOTS_RESERVED, "balloon", &placement->balloon_slot, error) != 0)
+    if (place_controller(placement, "balloon", &instance->balloon_slot, &placement->balloon_slot,
+                         error) != 0)
         return -1;
-    if (!serial)
-        return 0;
-    return take(placement, SLOTS_RESERVED, "guest agent's controller", &placement->serial_slot,
-                error);
+    return !serial ? 0
+                   : place_controller(placement, "guest agent's controller", &instance->serial_slot,
+                                      &placement->serial_slot, error);
 }
 
 /* What names units on a bus that is no PCI: which are taken. */

@@ -80,10 +80,12 @@ static json_t *fifth_element(const struct runtime *runtime)
 
     check_set(ours, "qemu", json_object());
     check_set(ours, "instance", instance_json(&runtime->instance));
+    check_set(ours, "slots",
+              json_pack("{s:i, s:i, s:i}", "scsi", runtime->instance.scsi_slot, "balloon",
+                        runtime->instance.balloon_slot, "serial", runtime->instance.serial_slot));
     check_set(ours, "devices", json_object());
     check_set(ours, "migration", json_object());
-    json_object_foreach(runtime->ours, key, value)
-    {
+    json_object_foreach (runtime->ours, key, value) {
         bool is_field = json_object_get(ours, key) != NULL && strcmp(key, "qemu") != 0 &&
                         strcmp(key, "devices") != 0 && strcmp(key, "migration") != 0;
 

@@ -7,6 +7,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/state/check.h"
+#include "kvm/state/slots.h"
 
 static void read_device_states(const struct check *check, const json_t *ours)
 {
@@ -15,8 +16,7 @@ static void read_device_states(const struct check *check, const json_t *ours)
     const char *key;
     json_t *device;
 
-    json_object_foreach((json_t *)(uintptr_t)devices, key, device)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)devices, key, device) {
         AUTO_FREE char *shown = text_escape(key, strlen(key));
         AUTO_FREE char *place = memory_format("devices.%s", shown);
         AUTO_FREE char *prefix = memory_format("%s%s.", check->prefix, place);
@@ -58,6 +58,30 @@ static void read_state(const struct check *check, const json_t *ours, struct run
     }
 }
 
+static void read_slots(const char *prefix, const json_t *ours, struct reading *reading)
+{
+    struct instance *instance = &reading->runtime->instance;
+    const struct {
+        const char *key;
+        int *slot;
+    } controllers[] = {{"scsi", &instance->scsi_slot},
+                       {"balloon", &instance->balloon_slot},
+                       {"serial", &instance->serial_slot}};
+    AUTO_FREE char *inner = memory_format("%sslots.", prefix);
+    struct check check = {inner, reading->problems};
+    const json_t *slots = check_object(&(struct check){prefix, reading->problems}, ours, "slots");
+
+    for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
+        int64_t slot = 0;
+
+        if (check_number(&check, slots, controllers[i].key, 0, SLOTS_COUNT - 1, &slot))
+            *controllers[i].slot = (int)slot;
+        if (slot > 0 && slot < SLOTS_RESERVED)
+            check_fail(&check, controllers[i].key, json_member(slots, controllers[i].key),
+                       "is a reserved slot");
+    }
+}
+
 static void read_version(struct reading *reading, const json_t *ours)
 {
     AUTO_FREE char *prefix = memory_format("%s: [4].", reading->source);
@@ -76,6 +100,7 @@ static void read_version(struct reading *reading, const json_t *ours)
     read_state(&check, ours, reading->runtime);
     read_process(&check, ours, reading->runtime);
     read_device_states(&check, ours);
+    read_slots(prefix, ours, reading);
     check_object(&check, ours, "qemu");
     check_object(&check, ours, "migration");
     const json_t *definition = check_object(&check, ours, "instance");

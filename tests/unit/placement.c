@@ -235,5 +235,23 @@ TEST(slots_from_text, "a slot is read from hvinfo only where it is one")
     return true;
 }
 
-UNIT_MAIN(UNIT(order_on_pc), UNIT(reservations), UNIT(root_ports), UNIT(keeps_what_is_there),
+TEST(controllers_stay, "a controller keeps its slot when the disk that called for it has gone")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+
+    CHECK_NUMBER(make("\"disks\": [" DISK("a", ", \"bus\": \"scsi\"") "]", &instance), 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(instance.scsi_slot, 3);
+    CHECK_NUMBER(instance.balloon_slot, 4);
+    disk_release(&instance.disks[0]);
+    instance.disk_count = 0;
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.scsi_slot, 3);
+    CHECK_NUMBER(placement.balloon_slot, 4);
+    CHECK_NUMBER(placement.serial_slot, SLOT_NONE);
+    return true;
+}
+
+UNIT_MAIN(UNIT(order_on_pc), UNIT(controllers_stay), UNIT(reservations), UNIT(root_ports), UNIT(keeps_what_is_there),
           UNIT(ide_units), UNIT(sata_ports), UNIT(too_many), UNIT(slots_from_text))

@@ -26,16 +26,17 @@ struct disk {
     bool read_only;       /* mode "ro" */
     int64_t size_mib;     /* 0: not told */
     const char *dev_type; /* "file", "blockdev", "plain", …; "" unknown */
-    const json_t *params; /* object or NULL: cache aio discard format serial bus access heads secs … */
+    const json_t
+        *params; /* object or NULL: cache aio discard format serial bus access heads secs … */
     const json_t *hvinfo; /* object or NULL: driver id bus addr | channel scsi-id lun */
 };
 
 struct nic {
     json_t *object;
     const char *uuid;
-    const char *name;    /* NULL: none */
-    const char *mac;     /* never NULL after parse */
-    const char *ip;      /* NULL: none */
+    const char *name; /* NULL: none */
+    const char *mac;  /* never NULL after parse */
+    const char *ip;   /* NULL: none */
     enum nic_mode mode;
     const char *mode_name;
     const char *link;    /* "" none */
@@ -50,14 +51,17 @@ struct instance {
     char *uuid;
     int64_t maxmem_mib, minmem_mib; /* 0: not known (runtime file of another tool without -m) */
     int64_t vcpus;                  /* 0: not known, likewise */
-    json_t *hvparams;      /* filled */
+    json_t *hvparams;               /* filled */
     struct disk *disks;
     size_t disk_count;
     struct nic *nics;
     size_t nic_count;
-    json_t *tags;          /* array of strings */
-    int64_t network_port;  /* 0: none; VNC and SPICE listen here (VNC display = port - 5900) */
-    char *disk_template;   /* "" unknown */
+    json_t *tags;         /* array of strings */
+    int64_t network_port; /* 0: none; VNC and SPICE listen here (VNC display = port - 5900) */
+    char *disk_template;  /* "" unknown */
+    /* Where its controllers sit: decided at the first start and then kept, so that no slot moves when disks come and
+     * go. 0: not decided yet, or it has none. */
+    int scsi_slot, balloon_slot, serial_slot;
 };
 
 enum { INSTANCE_NAME_MAX = 200 };
