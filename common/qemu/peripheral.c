@@ -27,8 +27,7 @@ int peripheral_exists(struct qmp *qmp, const char *id, deadline_t deadline, bool
     if (ask(qmp, "qom-list", arguments, deadline, &list, error) < 0)
         return -1;
     *exists = false;
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach (list, i, one) {
         const char *name = json_text(one, "name");
         *exists = *exists || (name != NULL && strcmp(name, id) == 0);
     }
@@ -58,12 +57,10 @@ int peripheral_slots(struct qmp *qmp, bool q35, deadline_t deadline, struct slot
 
     if (ask(qmp, "query-pci", NULL, deadline, &buses, error) < 0)
         return -1;
-    json_array_foreach(buses, i, bus)
-    {
+    json_array_foreach (buses, i, bus) {
         if (json_number(bus, "bus", -1) != 0)
             continue;
-        json_array_foreach(json_member(bus, "devices"), k, device)
-        {
+        json_array_foreach (json_member(bus, "devices"), k, device) {
             int64_t slot = json_number(device, "slot", -1);
             if (q35)
                 take_port(device, slots, &ports);
@@ -87,8 +84,7 @@ int peripheral_node(struct qmp *qmp, const char *node, deadline_t deadline, bool
     if (ask(qmp, "query-named-block-nodes", arguments, deadline, &nodes, error) < 0)
         return -1;
     *exists = false;
-    json_array_foreach(nodes, i, one)
-    {
+    json_array_foreach (nodes, i, one) {
         const char *name = json_text(one, "node-name");
         if (name == NULL || strcmp(name, node) != 0)
             continue;
@@ -156,11 +152,9 @@ int peripheral_remove_fds(struct qmp *qmp, const char *opaque, deadline_t deadli
 
     if (ask(qmp, "query-fdsets", NULL, deadline, &sets, error) < 0)
         return -1;
-    json_array_foreach(sets, i, set)
-    {
+    json_array_foreach (sets, i, set) {
         bool ours = false;
-        json_array_foreach(json_member(set, "fds"), k, descriptor)
-        {
+        json_array_foreach (json_member(set, "fds"), k, descriptor) {
             const char *mark = json_text(descriptor, "opaque");
             ours = ours || (mark != NULL && strcmp(mark, opaque) == 0);
         }
