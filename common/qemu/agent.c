@@ -10,9 +10,11 @@
 
 #include "kvm/qemu/agent.h"
 #include "kvm/base/file.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 
-enum { AGENT_REPLY_MAX = 64 * 1024 };
+enum { AGENT_REPLY_MAX = 64 * 1024, REFUSAL_WAIT_MS = 500 };
 
 static int connect_to(const char *path, pid_t pid, struct error *error)
 {
@@ -65,6 +67,36 @@ static int wait_for_sync(int descriptor, const char *number, deadline_t deadline
     return error_set(error, STATUS_FAILED, "the guest agent talks without answering");
 }
 
+/* An agent that obeys says nothing; one that refuses says so at once. */
+static int wait_for_refusal(int descriptor, deadline_t deadline, struct error *error)
+{
+    char reply[AGENT_REPLY_MAX];
+    size_t length = 0;
+
+    for (;;) {
+        struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+        int ready = poll(&wait, 1, clock_poll_ms(deadline));
+        if (ready == 0 || (ready < 0 && errno != EINTR) || length == sizeof(reply))
+            return 0;
+        ssize_t got = read(descriptor, reply + length, sizeof(reply) - length);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got <= 0) /* QEMU is gone already */
+            return 0;
+        length += (size_t)got;
+        const char *begin = memmem(reply, length, "{\"error\"", strlen("{\"error\""));
+        const char *end =
+            begin == NULL ? NULL : memchr(begin, '\n', length - (size_t)(begin - reply));
+        if (end == NULL)
+            continue;
+        AUTO_JSON json_t *refusal = json_parse(begin, (size_t)(end - begin), "guest agent", NULL);
+        const char *words = json_text(json_member(refusal, "error"), "desc");
+        AUTO_FREE char *shown =
+            text_escape(words == NULL ? "" : words, words == NULL ? 0 : strlen(words));
+        return error_set(error, STATUS_FAILED, "the guest agent refuses: %.200s", shown);
+    }
+}
+
 int agent_shutdown(const char *path, pid_t pid, deadline_t deadline, struct error *error)
 {
     static const char shutdown_command[] =
@@ -86,5 +118,6 @@ int agent_shutdown(const char *path, pid_t pid, deadline_t deadline, struct erro
         return -1;
     if (file_write_all(descriptor, shutdown_command, strlen(shutdown_command)) < 0)
         return error_errno(error, STATUS_FAILED, "guest agent");
-    return 0;
+    return wait_for_refusal(descriptor, clock_earlier(deadline, clock_deadline(REFUSAL_WAIT_MS)),
+                            error);
 }
