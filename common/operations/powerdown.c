@@ -21,6 +21,7 @@ enum {
     BUTTON_LAST_MS = 5000,
     TERM_WAIT_MS = 3000, /* from TERM (QEMU flushes its images) to KILL */
     MONITOR_WAIT_MS = 5000,
+    ENDING_WAIT_MS = 2000,
 };
 
 struct ladder {
@@ -151,7 +152,9 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
     deadline_t until = clock_earlier(options->deadline, ladder.kill_at);
     ladder.qmp = monitor_open(rundir, name, RUNDIR_QMP, process,
                               clock_earlier(clock_deadline(MONITOR_WAIT_MS), until), error);
-    if (ladder.qmp == NULL && process_wait_gone(process->pidfd, clock_deadline(0)))
+    /* A QEMU that is just ending has closed its monitors but holds its lock while it frees memory. */
+    if (ladder.qmp == NULL &&
+        process_wait_gone(process->pidfd, clock_earlier(clock_deadline(ENDING_WAIT_MS), until)))
         return 0;
     if (ladder.qmp == NULL && ladder.kill_at == DEADLINE_NEVER)
         return error_append(error, "; 'kvm-stop --force %s' kills it", name);
