@@ -51,8 +51,11 @@ namespace_of() { # DIR
     echo "ks-${1##*.}"
 }
 
+# A first thread that has ended is a zombie while the others still hold memory, files and locks.
 process_is_gone() { # PID
-    local state
+    local state tasks
     state=$(process_state "$1")
-    [[ -z $state || $state == Z ]]
+    [[ -n $state ]] || return 0
+    tasks=("/proc/$1/task/"*)
+    [[ $state == Z && ${#tasks[@]} -le 1 ]]
 }
