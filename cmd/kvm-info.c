@@ -143,10 +143,13 @@ static enum status show_console(const struct info *info, const char *name)
 
     if (words == NULL)
         return fail(&error);
-    if (info->options.common.json)
-        printf("{\"instance\": \"%s\", \"command\": \"%s\"}\n", name, words);
-    else
+    if (info->options.common.json) {
+        AUTO_JSON json_t *object =
+            memory_json(json_pack("{s:s, s:s}", "instance", name, "command", words));
+        present_json(object);
+    } else {
         puts(words);
+    }
     return STATUS_DONE;
 }
 

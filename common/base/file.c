@@ -108,6 +108,7 @@ static int read_opened(int file, const char *name, size_t limit, char **bytes, s
 int file_read(int directory, const char *name, size_t limit, bool private, char **bytes,
               size_t *length, struct error *error)
 {
+    was_missing = false;
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
     if (parent < 0)
@@ -176,6 +177,7 @@ char *file_temporary(const char *name)
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error)
 {
+    was_missing = false;
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
     if (parent < 0)
@@ -208,6 +210,7 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
 
 int file_remove(int directory, const char *name, bool *was_there, struct error *error)
 {
+    was_missing = false;
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
     /* looked for first: a read-only file system refuses to unlink even what is not there */
@@ -241,6 +244,7 @@ static int make_one(int directory, const char *name, mode_t mode, struct error *
 
 int file_make_directory(int directory, const char *name, mode_t mode, struct error *error)
 {
+    was_missing = false;
     AUTO_FREE char *path = memory_copy(name);
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
@@ -259,6 +263,7 @@ int file_make_directory(int directory, const char *name, mode_t mode, struct err
 
 int file_sync_directory(int directory, const char *name, struct error *error)
 {
+    was_missing = false;
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
     if (parent < 0)

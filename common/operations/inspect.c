@@ -209,6 +209,14 @@ static void tell_access(const struct session *session, json_t *detail)
         put(detail, "vnc", json_sprintf("%s:%lld", vnc, (long long)instance->network_port));
 }
 
+/* What is not pinned was decided by another tool, and is not known. */
+static const char *accelerator(const char *kvm_flag)
+{
+    if (strcmp(kvm_flag, "enabled") == 0)
+        return "kvm";
+    return strcmp(kvm_flag, "disabled") == 0 ? "tcg" : "unknown";
+}
+
 json_t *inspect_devices(const struct session *session)
 {
     return memory_json(
@@ -226,9 +234,7 @@ json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t
     if (session.has_runtime) {
         const json_t *hvparams = session.runtime.instance.hvparams;
         put(detail, "machine", json_string(hvparams_text(hvparams, "machine_version")));
-        put(detail, "accelerator",
-            json_string(strcmp(hvparams_text(hvparams, "kvm_flag"), "enabled") == 0 ? "kvm"
-                                                                                    : "tcg"));
+        put(detail, "accelerator", json_string(accelerator(hvparams_text(hvparams, "kvm_flag"))));
         put(detail, "disks", tell_disks(&session));
         put(detail, "nics", tell_nics(&session));
         for (size_t i = 0; i < session.runtime.notes.count; i++) {

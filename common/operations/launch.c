@@ -22,7 +22,14 @@
 #include "kvm/qemu/monitor.h"
 #include "kvm/state/hvparams.h"
 
-enum { LOG_KEPT_BYTES = 1024 * 1024, LOG_TAIL_BYTES = 2048, RESUME_WAIT_MS = 1000, UNDO_MS = 1000 };
+enum {
+    LOG_KEPT_BYTES = 1024 * 1024,
+    LOG_TAIL_BYTES = 2048,
+    RESUME_WAIT_MS = 1000,
+    END_WAIT_MS = 200,
+    FIRST_DISK_SET = 2,
+    UNDO_MS = 1000
+};
 
 static const char *instance_name(const struct launch *launch)
 {
@@ -267,8 +274,19 @@ static int say_what_qemu_said(const struct launch *launch, struct error *error)
 {
     AUTO_FREE char *tail = log_tail(launch);
 
-    if (tail[0] != '\0')
+    if (tail[0] == '\0')
+        return -1;
+    if (process_wait_gone(launch->pidfd, clock_deadline(END_WAIT_MS)))
+        error_set(error, STATUS_FAILED, "QEMU has ended: %s", tail);
+    else
         error_append(error, "; QEMU says: %s", tail);
+    /* It knows its images by the number of their fd set only. */
+    for (size_t i = 0; i < launch->instance->disk_count; i++) {
+        AUTO_FREE char *set = memory_format("/dev/fdset/%zu\"", FIRST_DISK_SET + i);
+        AUTO_FREE char *bare = memory_format("/dev/fdset/%zu]", FIRST_DISK_SET + i);
+        if (strstr(tail, set) != NULL || strstr(tail, bare) != NULL)
+            error_append(error, "; it is about disks[%zu], %s", i, launch->instance->disks[i].path);
+    }
     return -1;
 }
 
@@ -456,7 +474,7 @@ static int let_guest_run(void *plan, struct error *error)
 }
 
 static const struct step steps[] = {
-    {"take a uid from the pool", take_uid, return_uid, false},
+    {"choose the user", take_uid, return_uid, false},
     {"record the intent in the runtime", record_intent, drop_intent, false},
     {"open the images", open_images, NULL, false},
     {"set up the network", bring_up_network, take_down_network, false},
@@ -475,5 +493,12 @@ int launch_run(struct launch *launch, struct runtime *runtime, const struct laun
     launch->instance = &runtime->instance;
     launch->options = options;
     launch->warnings = warnings;
-    return transaction_run(steps, COUNT(steps), launch, options->observe, error);
+    if (transaction_run(steps, COUNT(steps), launch, options->observe, error) == 0)
+        return 0;
+    /* Nothing goes on any more: that the time was up is the cause, not the state. */
+    if (error->status == STATUS_TIMEOUT) {
+        error->status = STATUS_FAILED;
+        error_append(error, "; the time was up, everything was undone");
+    }
+    return -1;
 }

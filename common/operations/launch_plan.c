@@ -224,6 +224,8 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
     launch_check_user(launch, source, &problems);
     launch_check_vnc(launch, source, &problems);
     launch_check_cpus(launch, source, &problems);
+    if (cmdline_check_extra(hvparams_text(instance->hvparams, "kvm_extra"), &reason) < 0)
+        messages_add(&problems, "%s: hvparams.kvm_extra: %s", source, reason.text);
     if (probed && placement_assign(instance, &launch->placement, &reason) < 0)
         messages_add(&problems, "%s: %s", source, reason.text);
     if (problems.count > 0)

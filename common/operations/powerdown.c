@@ -74,8 +74,8 @@ static void press_button(struct ladder *ladder)
     struct error reason = {0};
 
     say(ladder, first ? "pressing the power button" : "pressing the power button again");
-    if (first)
-        events_note(ladder->rundir, ladder->name, "KVM_SUITE_ACTION", "powerdown", NULL);
+    /* Each time: a guest that was reset meanwhile has forgotten the earlier ones, and so has the log's reader. */
+    events_note(ladder->rundir, ladder->name, "KVM_SUITE_ACTION", "powerdown", NULL);
     if (qmp_call(ladder->qmp, "system_powerdown", NULL,
                  clock_earlier(clock_deadline(MONITOR_WAIT_MS), ladder->options->deadline), NULL,
                  &reason) != QMP_DONE)

@@ -23,6 +23,8 @@ static void state_cell(const json_t *brief, char *cell)
 {
     const char *ending = json_text(brief, "ending");
 
+    if (ending != NULL && strcmp(ending, "none") == 0)
+        ending = NULL;
     snprintf(cell, CELL, "%s%s%s%s", json_text(brief, "state"), ending != NULL ? " (" : "",
              ending != NULL ? ending : "", ending != NULL ? ")" : "");
 }

@@ -200,7 +200,7 @@ void start_file(const char *file, const struct node *node, const struct start_op
     struct start start = {.node = node,
                           .options = options,
                           .result = result,
-                          .source = strcmp(file, "-") == 0 ? "standard input" : file,
+                          .source = strcmp(file, "-") == 0 ? "stdin" : file,
                           .rundir = {.fd = -1},
                           .deadline = clock_deadline(options->timeout_ms)};
     struct error error = {0};

@@ -74,7 +74,10 @@ static int finish(struct stop *stop, bool reboot, const char *what, struct error
 
     if (session_clear(&stop->session, reboot, clock_deadline(CLEAR_MS), &ending,
                       &stop->result->warnings, error) < 0)
-        return -1;
+        return ending.text[0] == '\0'
+                   ? -1
+                   : error_prefix(error, "it is stopped (%s), but not all is cleaned up",
+                                  ending.text);
     tell_ending(stop, reboot ? "rebooted" : what, &ending);
     return reboot ? start_again(stop, error) : 0;
 }

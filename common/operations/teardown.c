@@ -216,14 +216,14 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
         take_down_nics(&teardown);
     else
         each_tap_file(rundir, name, warn_of_tap, &teardown);
-    /* A NIC of which ifdown failed keeps its mark, and the instance its runtime: the next clean-up needs both. */
+    /* A NIC of which ifdown failed keeps its mark. */
     if (teardown.failures.count == 0)
         remove_nic_directory(&teardown);
     remove_chroot(&teardown);
     for (size_t i = 0; i < COUNT(files); i++) {
         char path[RUNDIR_PATH_MAX];
-        if ((options->keep_runtime && files[i].kept_for_reboot) ||
-            (files[i].file == RUNDIR_RUNTIME && teardown.failures.count > 0))
+        /* After a failure the next clean-up needs the runtime, and the log to tell how it ended. */
+        if ((options->keep_runtime || teardown.failures.count > 0) && files[i].kept_for_reboot)
             continue;
         rundir_name(files[i].file, name, path);
         remove_one(&teardown, path);
