@@ -17,6 +17,7 @@
 #include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
 #include "kvm/operations/image.h"
+#include "kvm/operations/migration.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/monitor.h"
@@ -155,15 +156,21 @@ static int bring_up_nic(struct launch *launch, size_t index, struct error *error
     if (tap_make(nic->uuid, vnet_hdr, launch->queues, tap, error) < 0)
         return -1;
     launch->nics_up = index + 1;
-    if (network_write_tap(launch->rundir, instance->name, index, nic->uuid, tap->name, error) < 0)
+    /* A route to a guest that still runs elsewhere would cut it off: a routed NIC is set up when the guest has come. */
+    bool later = launch->options->incoming && nic->mode == NIC_ROUTED;
+    if (later)
+        migration_note_tap(launch->runtime, nic->uuid, tap->name);
+    if (!later &&
+        network_write_tap(launch->rundir, instance->name, index, nic->uuid, tap->name, error) < 0)
         return -1;
     for (size_t queue = 0; launch->want_vhost && queue < launch->queues; queue++) {
         launch->vhost[index][queue] = tap_open_vhost();
         if (launch->vhost[index][queue] < 0)
             return error_errno(error, STATUS_FAILED, "/dev/vhost-net");
     }
-    return network_ifup(instance, index, tap->name, launch->node->path, launch->options->deadline,
-                        error);
+    return later ? 0
+                 : network_ifup(instance, index, tap->name, launch->node->path,
+                                launch->options->deadline, error);
 }
 
 static int bring_up_network(void *plan, struct error *error)
@@ -344,6 +351,7 @@ static int start_qemu(void *plan, struct error *error)
                                               NULL};
     struct launch *launch = plan;
 
+    launch->plan.incoming = launch->options->incoming;
     launch_number_descriptors(launch);
     AUTO_JSON json_t *words = cmdline_build(launch->instance, &launch->plan, error);
     if (words == NULL)
@@ -399,8 +407,10 @@ static int meet_qemu(void *plan, struct error *error)
         return say_what_qemu_said(launch, error);
     if (monitor_status(launch->qmp, launch->options->deadline, status, error) < 0)
         return say_what_qemu_said(launch, error);
-    if (strcmp(status, "prelaunch") != 0)
-        return error_set(error, STATUS_FAILED, "QEMU is \"%s\" instead of \"prelaunch\"", status);
+    const char *expected = launch->options->incoming ? "inmigrate" : "prelaunch";
+    if (strcmp(status, expected) != 0)
+        return error_set(error, STATUS_FAILED, "QEMU is \"%s\" instead of \"%s\"", status,
+                         expected);
     return 0;
 }
 
@@ -412,6 +422,8 @@ static int set_up_guest(void *plan, struct error *error)
         return -1;
     if (launch_set_limits(launch, error) < 0)
         return -1;
+    if (launch->options->incoming) /* the memory's size comes with the guest */
+        return 0;
     return launch_set_balloon(launch, error);
 }
 
@@ -421,7 +433,9 @@ static int record_running(void *plan, struct error *error)
     struct runtime *runtime = launch->runtime;
     const json_t *version = qmp_version(launch->qmp);
 
-    runtime->state = launch->options->paused ? RUNTIME_PAUSED : RUNTIME_RUNNING;
+    runtime->state = launch->options->incoming ? RUNTIME_INCOMING
+                     : launch->options->paused ? RUNTIME_PAUSED
+                                               : RUNTIME_RUNNING;
     runtime->pid = launch->pid;
     if (!process_start_time(launch->pid, &runtime->start_time))
         return error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
@@ -448,7 +462,7 @@ static int let_guest_run(void *plan, struct error *error)
     struct launch *launch = plan;
     double before = clock_wall();
 
-    if (launch->options->paused)
+    if (launch->options->paused || launch->options->incoming)
         return 0;
     switch (qmp_call(launch->qmp, "cont", NULL, launch->options->deadline, NULL, error)) {
     case QMP_REFUSED:

@@ -40,6 +40,8 @@ static void add_process(json_t *words, const struct instance *instance,
                         const struct cmdline_plan *plan, bool own_sandbox)
 {
     cmdline_word(words, "-S");
+    if (plan->incoming)
+        cmdline_pair(words, "-incoming", "defer");
     cmdline_word(words, "-no-user-config");
     cmdline_word(words, "-nodefaults");
     cmdline_pair(words, "-msg", "timestamp=on");

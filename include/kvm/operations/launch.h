@@ -19,6 +19,7 @@
 #include "kvm/state/runtime.h"
 
 struct launch_options {
+    bool incoming;                     /* wait for a migration; implies that nothing runs */
     bool paused;                       /* leave the guest's CPUs stopped */
     deadline_t deadline;               /* of the whole start */
     void (*observe)(const char *what); /* NULL; each step, for -v */

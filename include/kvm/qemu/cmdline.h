@@ -25,6 +25,7 @@ enum { CMDLINE_QUEUES_MAX = 32 };
 struct cmdline_plan {
     const struct placement *placement;
     const struct probe *probe;
+    bool incoming;        /* -incoming defer */
     bool kvm;             /* accelerator: kvm, else tcg */
     int monitor_fd, qmp_fd, query_fd, serial_fd, agent_fd; /* bound unix sockets */
     int events_fd;        /* O_APPEND file; goes into fd set 1 */

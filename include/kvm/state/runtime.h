@@ -29,6 +29,7 @@ enum runtime_state {
     RUNTIME_PAUSED,    /* started with --paused: not to be continued by repeating a start */
     RUNTIME_REBOOTING, /* kvm-stop --reboot is between its stop and its start */
     RUNTIME_STOPPING,  /* a stop was decided on; after QEMU's end everything is to be removed */
+    RUNTIME_INCOMING,  /* the target of a migration: QEMU waits for, or has, the guest but may not run it yet */
     RUNTIME_FOREIGN,   /* no fifth element: another tool wrote the file */
 };
 

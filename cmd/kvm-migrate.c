@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kvm-migrate INSTANCE to TARGET: move a running guest to another node.
+ *
+ * The guest never runs on both sides and is never lost to a failure: before the commit the source can always run it on,
+ * after it only the target may. What was interrupted at any point is finished or undone by 'recover'.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kvm/base/cli.h"
+#include "kvm/base/json.h"
+#include "kvm/base/log.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/report.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/operations/migrate.h"
+
+enum { MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
+
+struct options {
+    struct cli_common common;
+    const char *remote, *address, *on_deadline, *token;
+    int64_t port, bandwidth, downtime, deadline_ms;
+    bool auto_converge, plain_tcp, tunnel, non_live;
+};
+
+#define OPTION(field) offsetof(struct options, field)
+
+static const struct cli_option option_table[] = {
+    {"remote", 0, CLI_TEXT, OPTION(remote), "COMMAND",
+     "runs a command on the target (ssh root@TARGET)", 0, 0},
+    {"address", 0, CLI_TEXT, OPTION(address), "ADDRESS",
+     "where the target listens for the memory (TARGET)", 0, 0},
+    {"port", 0, CLI_NUMBER, OPTION(port), "PORT", "its port (migration_port); 0: any free one", 0,
+     65535},
+    {"bandwidth", 0, CLI_NUMBER, OPTION(bandwidth), "MIB",
+     "at most so many MiB a second (migration_bandwidth); 0: unlimited", 0, 1000000},
+    {"downtime", 0, CLI_NUMBER, OPTION(downtime), "MS",
+     "pause the guest at most so long (migration_downtime)", 0, 2000000},
+    {"deadline", 0, CLI_SECONDS, OPTION(deadline_ms), "SECONDS", "time for the copy (none)", 1,
+     (int64_t)31 * 24 * 3600 * 1000},
+    {"on-deadline", 0, CLI_TEXT, OPTION(on_deadline), "ACTION",
+     "then: cancel, or pause the guest so that the copy ends (cancel)", 0, 0},
+    {"auto-converge", 0, CLI_FLAG, OPTION(auto_converge), NULL,
+     "slow the guest down when the copy does not converge", 0, 0},
+    {"tunnel", 0, CLI_FLAG, OPTION(tunnel), NULL,
+     "send the memory through the remote command: no open port", 0, 0},
+    {"plain-tcp", 0, CLI_FLAG, OPTION(plain_tcp), NULL,
+     "do not encrypt the memory (it is, with a one-time key)", 0, 0},
+    {"non-live", 0, CLI_FLAG, OPTION(non_live), NULL, "pause the guest before copying", 0, 0},
+    {"token", 0, CLI_TEXT, OPTION(token), "TOKEN",
+     "commit and abort on the target: the source's word", 0, 0},
+};
+
+static const char *const usage[] = {
+    "INSTANCE check|rehearse|to TARGET [--remote COMMAND] [--deadline SECONDS]",
+    "INSTANCE status|cancel|recover",
+    "INSTANCE vote|commit|abort|finish [--token TOKEN]",
+    NULL,
+};
+
+static const char *const actions[] = {"to",      "check", "rehearse", "status", "cancel",
+                                      "recover", "vote",  "commit",   "abort",  "finish",
+                                      "serve",   "pipe",  NULL};
+
+static const char *const notes[] = {
+    "Ctrl-C cancels a copy cleanly; the guest runs on here.",
+    "serve and pipe are the target's side of a session: standard input and output belong to it.",
+    NULL};
+
+static const struct cli_command command = {
+    .program = "kvm-migrate",
+    .usage = usage,
+    .summary = "Move a running guest to another node.",
+    .options = option_table,
+    .option_count = COUNT(option_table),
+    .common_offset = offsetof(struct options, common),
+    .operand = "instance",
+    .actions = actions,
+    .notes = notes,
+};
+
+struct job {
+    struct options options;
+    struct cli_arguments words;
+    struct rundir rundir;
+    struct node node;
+    struct migrate_options migrate;
+};
+
+static volatile sig_atomic_t interrupted;
+static bool as_json;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static void observe(const char *what)
+{
+    log_detail("%s", what);
+}
+
+/* A line redrawn on a terminal, a line now and then when not, JSON lines with --json. */
+static void show_progress(const struct migrate_progress *progress)
+{
+    static double last;
+    bool terminal = isatty(STDERR_FILENO) != 0 && !as_json;
+    int percent =
+        progress->total > 0 ? (int)(100 - progress->remaining * 100 / progress->total) : 0;
+
+    if (!terminal && (progress->seconds - last) * 1000 < LINE_EVERY_MS)
+        return;
+    last = progress->seconds;
+    if (as_json)
+        fprintf(stderr,
+                "{\"phase\": \"%s\", \"percent\": %d, \"transferred\": %lld, \"remaining\": %lld, "
+                "\"mbps\": %.1f, \"dirty_bytes_per_second\": %lld, \"expected_downtime_ms\": %lld, "
+                "\"seconds\": %.1f}\n",
+                progress->phase, percent, (long long)progress->transferred,
+                (long long)progress->remaining, progress->mbps,
+                (long long)progress->dirty_bytes_per_s, (long long)progress->expected_downtime_ms,
+                progress->seconds);
+    else
+        fprintf(stderr,
+                "%s%s: %3d %%, %lld MiB sent, %lld left, %.0f MiB/s, dirty %lld MiB/s, expected "
+                "downtime %lld ms%s",
+                terminal ? "\r\033[K" : "kvm-migrate: ", progress->phase, percent,
+                (long long)progress->transferred / 1048576,
+                (long long)progress->remaining / 1048576, progress->mbps / 8.388608,
+                (long long)progress->dirty_bytes_per_s / 1048576,
+                (long long)progress->expected_downtime_ms, terminal ? "" : "\n");
+    fflush(stderr);
+}
+
+static bool takes_target(const char *action)
+{
+    return strcmp(action, "to") == 0 || strcmp(action, "check") == 0 ||
+           strcmp(action, "rehearse") == 0;
+}
+
+static void work(void *context, size_t index, struct result *result)
+{
+    const struct job *job = context;
+    const char *name = job->words.items[0], *action = job->words.items[1];
+
+    (void)index;
+    if (takes_target(action))
+        migrate_to(&job->rundir, &job->node, name, &job->migrate, strcmp(action, "check") == 0,
+                   result);
+    else
+        migrate_local(&job->rundir, &job->node, name, action, job->options.token, &job->migrate,
+                      result);
+    if (isatty(STDERR_FILENO) != 0 && !as_json && takes_target(action))
+        fprintf(stderr, "\r\033[K");
+}
+
+static int check_words(const struct job *job, struct error *error)
+{
+    const struct cli_arguments *words = &job->words;
+
+    if (words->count < 2)
+        return error_set(error, STATUS_USAGE,
+                         "which instance, and what is to be done? For example "
+                         "'kvm-migrate web1 to node2'");
+    const char *action = words->items[1];
+    for (int i = 0; actions[i] != NULL; i++) {
+        if (strcmp(actions[i], action) != 0)
+            continue;
+        if (words->count == (takes_target(action) ? 3u : 2u))
+            return 0;
+        return error_set(
+            error, STATUS_USAGE,
+            takes_target(action) ? "%s: to which TARGET?" : "%s: takes no further word", action);
+    }
+    const char *near = text_nearest(action, actions);
+    return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
+                     near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
+                     near != NULL ? "\"?" : "");
+}
+
+static int prepare(struct job *job, struct error *error)
+{
+    const struct options *options = &job->options;
+    const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
+
+    if (check_words(job, error) < 0)
+        return -1;
+    if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0)
+        return error_set(error, STATUS_USAGE,
+                         "--on-deadline: must be cancel or pause (current value: \"%s\")", then);
+    job->migrate = (struct migrate_options){
+        .target = job->words.count > 2 ? job->words.items[2] : NULL,
+        .remote = options->remote,
+        .address = options->address,
+        .port = options->port,
+        .bandwidth_mib = options->bandwidth,
+        .downtime_ms = options->downtime,
+        .deadline_ms = options->deadline_ms,
+        .on_deadline = strcmp(then, "pause") == 0 ? ON_DEADLINE_PAUSE : ON_DEADLINE_CANCEL,
+        .auto_converge = options->auto_converge,
+        .plain_tcp = options->plain_tcp,
+        .tunnel = options->tunnel,
+        .non_live = options->non_live,
+        .rehearse = strcmp(job->words.items[1], "rehearse") == 0,
+        .timeout_ms =
+            options->common.timeout_ms >= 0 ? options->common.timeout_ms : MIGRATE_TIMEOUT_MS,
+        .wait_lock_ms = options->common.wait_lock_ms,
+        .interrupted = &interrupted,
+        .observe = observe,
+        .progress = show_progress,
+    };
+    return node_open(&job->node, options->common.conf_dir, error);
+}
+
+static enum status run(struct job *job, struct error *error)
+{
+    const char *name = job->words.items[0], *action = job->words.items[1];
+
+    if (strcmp(action, "serve") == 0)
+        return migrate_serve(job->options.common.run_dir, &job->node, name, &job->migrate);
+    if (rundir_open(&job->rundir, job->options.common.run_dir, false, error) < 0) {
+        log_error("%s", error->text);
+        return error->status;
+    }
+    if (strcmp(action, "pipe") == 0)
+        return migrate_pipe(&job->rundir, name);
+    struct sigaction interrupt = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &interrupt, NULL);
+    struct report report = {.json = job->options.common.json};
+    return report_run(&report, 1, 1, work, job);
+}
+
+int main(int argc, char **argv)
+{
+    struct job job = {.rundir = {.fd = -1},
+                      .options = {.port = -1, .bandwidth = -1, .downtime = -1, .deadline_ms = -1}};
+    struct error error = {0};
+
+    cli_begin(argc, argv, &command);
+    int status = cli_parse(&command, argc, argv, &job.options, &job.words);
+    if (status >= 0)
+        return status;
+    as_json = job.options.common.json;
+    enum status result;
+    if (prepare(&job, &error) < 0) {
+        log_error("%s", error.text);
+        result = error.status;
+    } else {
+        result = run(&job, &error);
+    }
+    node_close(&job.node);
+    rundir_close(&job.rundir);
+    return cli_finish(result);
+}

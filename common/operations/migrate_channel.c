@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "migrate_private.h"
+#include "kvm/base/file.h"
+#include "kvm/base/memory.h"
+
+enum { TOKEN_SIZE = 32, GREETING_MS = 5000, USER_TIMEOUT_MS = 5000, CREDENTIALS_MS = 10000 };
+
+static const char credentials_id[] = "kvm-suite-tls";
+
+void channel_watch_link(int descriptor)
+{
+    const int on = 1, idle = 2, interval = 1, count = 3, limit = USER_TIMEOUT_MS;
+
+    setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+    setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, sizeof(limit));
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static struct addrinfo *resolve(const char *address, int64_t port, struct error *error)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list = NULL;
+    char service[16];
+
+    snprintf(service, sizeof(service), "%d", (int)port);
+    int result = getaddrinfo(address, service, &hints, &list);
+    if (result == 0)
+        return list;
+    error_set(error, STATUS_USAGE, "%s: %s", address, gai_strerror(result));
+    return NULL;
+}
+
+int channel_listen(const char *address, int64_t *port, int *listener, struct error *error)
+{
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof(bound);
+    const int on = 1;
+    struct addrinfo *list = resolve(address, *port, error);
+
+    if (list == NULL)
+        return -1;
+    *listener = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int result = *listener;
+    if (result >= 0) {
+        setsockopt(*listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        result = bind(*listener, list->ai_addr, list->ai_addrlen);
+    }
+    freeaddrinfo(list);
+    if (result < 0 || listen(*listener, 4) < 0 ||
+        getsockname(*listener, (struct sockaddr *)&bound, &size) < 0)
+        return error_errno(error, STATUS_FAILED,
+                           "listening on %s port %lld (migration address and port)", address,
+                           (long long)*port);
+    *port = bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&bound)->sin6_port)
+                                        : ntohs(((struct sockaddr_in *)&bound)->sin_port);
+    return 0;
+}
+
+/* True when exactly the token comes first. Not a byte more is read: what follows is QEMU's. */
+static bool presents_token(int connection, const char *token, deadline_t deadline)
+{
+    char got[TOKEN_SIZE];
+    size_t length = 0;
+
+    while (length < TOKEN_SIZE) {
+        struct pollfd wait = {.fd = connection, .events = POLLIN};
+        if (poll(&wait, 1, clock_poll_ms(deadline)) <= 0)
+            return false;
+        ssize_t count = read(connection, got + length, TOKEN_SIZE - length);
+        if (count <= 0)
+            return false;
+        length += (size_t)count;
+    }
+    unsigned char difference = 0;
+    for (size_t i = 0; i < TOKEN_SIZE; i++)
+        difference |= (unsigned char)(got[i] ^ token[i]);
+    return difference == 0;
+}
+
+int channel_accept(int listener, const char *token, deadline_t deadline, struct error *error)
+{
+    for (;;) {
+        struct pollfd wait = {.fd = listener, .events = POLLIN};
+        if (poll(&wait, 1, clock_poll_ms(deadline)) <= 0)
+            return error_set(error, STATUS_FAILED,
+                             "the source did not connect for the memory; is its way to the "
+                             "migration address and port open?");
+        int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (connection < 0)
+            continue;
+        if (presents_token(connection, token, clock_earlier(deadline, clock_deadline(GREETING_MS))))
+            return connection;
+        close(connection);
+    }
+}
+
+static int connect_in_time(int descriptor, const struct addrinfo *where, deadline_t deadline)
+{
+    struct pollfd wait = {.fd = descriptor, .events = POLLOUT};
+    int fault = 0;
+    socklen_t size = sizeof(fault);
+
+    if (connect(descriptor, where->ai_addr, where->ai_addrlen) < 0 && errno != EINPROGRESS)
+        return -1;
+    if (poll(&wait, 1, clock_poll_ms(deadline)) <= 0) {
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &fault, &size) < 0 || fault != 0) {
+        errno = fault;
+        return -1;
+    }
+    return fcntl(descriptor, F_SETFL, 0);
+}
+
+int channel_connect(const char *address, int64_t port, const char *token, deadline_t deadline,
+                    struct error *error)
+{
+    struct addrinfo *list = resolve(address, port, error);
+    int descriptor = -1;
+
+    if (list == NULL)
+        return -1;
+    for (const struct addrinfo *one = list; one != NULL && descriptor < 0; one = one->ai_next) {
+        descriptor = socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (descriptor < 0 || connect_in_time(descriptor, one, deadline) == 0)
+            continue;
+        int saved = errno;
+        close(descriptor);
+        errno = saved;
+        descriptor = -1;
+    }
+    freeaddrinfo(list);
+    if (descriptor < 0)
+        return error_errno(error, STATUS_FAILED, "%s port %lld", address, (long long)port);
+    if (file_write_all(descriptor, token, TOKEN_SIZE) < 0) {
+        close(descriptor);
+        return error_errno(error, STATUS_FAILED, "%s port %lld", address, (long long)port);
+    }
+    return descriptor;
+}
+
+int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t deadline,
+                 struct error *error)
+{
+    json_t *arguments = memory_json(json_pack("{s:s}", "fdname", name));
+    return qmp_call_fds(qmp, "getfd", arguments, &descriptor, 1, deadline, NULL, error) == QMP_DONE
+               ? 0
+               : -1;
+}
+
+/* QEMU reads DIR/keys.psk once, while object-add runs; it may run as another user, so the directory is entered by a
+ * name that cannot be guessed and the file can be read by all for that moment. */
+int channel_credentials(const struct rundir *rundir, const char *name, struct qmp *qmp,
+                        const char *key, bool server, deadline_t deadline, struct error *error)
+{
+    char token[33];
+    AUTO_FREE char *line = memory_format("qemu:%s\n", key);
+
+    (void)rundir;
+    migration_token(token);
+    AUTO_FREE char *directory = memory_format("/dev/shm/kvm-suite-%.32s-%s", token, name);
+    AUTO_FREE char *path = memory_format("%s/keys.psk", directory);
+    if (mkdir(directory, 0711) < 0 || chmod(directory, 0711) < 0)
+        return error_errno(error, STATUS_FAILED, "%s", directory);
+    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int result = file;
+    if (file >= 0) {
+        result = fchmod(file, 0644) < 0 ? -1 : file_write_all(file, line, strlen(line));
+        close(file);
+    }
+    if (result < 0)
+        error_errno(error, STATUS_FAILED, "%s", path);
+    json_t *arguments = memory_json(json_pack(
+        "{s:s, s:s, s:s, s:s, s:s*}", "qom-type", "tls-creds-psk", "id", credentials_id, "dir",
+        directory, "endpoint", server ? "server" : "client", "username", server ? NULL : "qemu"));
+    if (result >= 0 &&
+        qmp_call(qmp, "object-add", arguments,
+                 clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)), NULL, error) != QMP_DONE)
+        result = -1;
+    unlink(path);
+    rmdir(directory);
+    explicit_bzero(line, strlen(line));
+    return result < 0 ? -1 : 0;
+}
+
+void channel_drop_credentials(struct qmp *qmp, deadline_t deadline)
+{
+    qmp_call(qmp, "object-del", memory_json(json_pack("{s:s}", "id", credentials_id)), deadline,
+             NULL, NULL);
+}

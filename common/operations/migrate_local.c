@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The stages by files and QEMU of this side alone, and recover, which asks the other side where it can. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "migrate_private.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/qemu/peripheral.h"
+
+enum { LOCAL_MS = 60000, LOOK_MS = 3000 };
+
+struct local {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    const char *token;
+    const struct migrate_options *options;
+    struct session session;
+    struct result *result;
+};
+
+static void set_text(struct local *local, char *text)
+{
+    free(local->result->text);
+    local->result->text = text;
+}
+
+/* ---- status and cancel: without the lock, on the query monitor ---- */
+
+static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
+{
+    *qmp = NULL;
+    if (!session_is_live(&local->session))
+        return NULL;
+    *qmp = monitor_open(local->rundir, local->name, RUNDIR_QUERY, &local->session.process,
+                        clock_deadline(LOOK_MS), error);
+    return *qmp == NULL ? NULL : migrate_query(*qmp, clock_deadline(LOOK_MS), error);
+}
+
+static int tell_status(struct local *local, struct error *error)
+{
+    AUTO_QMP struct qmp *qmp = NULL;
+    AUTO_JSON json_t *reply = look(local, &qmp, error);
+    const struct runtime *runtime = &local->session.runtime;
+    const char *status = json_text(reply, "status");
+    bool known = local->session.has_runtime && migration_phase_of(runtime) != PHASE_NONE;
+    char holder[256];
+
+    local->result->detail = memory_json(json_object());
+    if (known)
+        json_object_update_new(
+            local->result->detail,
+            json_pack("{s:s, s:s}", "side",
+                      migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source", "phase",
+                      migration_phase_name(migration_phase_of(runtime))));
+    if (reply != NULL)
+        json_object_set(local->result->detail, "qemu", reply);
+    bool busy = rundir_lock_holder(local->rundir, local->name, holder, sizeof(holder));
+    if (!known) {
+        set_text(local, memory_format("no migration is under way%s%s", busy ? "; busy: " : "",
+                                      busy ? holder : ""));
+        return 0;
+    }
+    const json_t *ram = json_member(reply, "ram");
+    set_text(local,
+             memory_format("%s, %s%s%s; %lld of %lld MiB left%s%s",
+                           migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source",
+                           migration_phase_name(migration_phase_of(runtime)),
+                           status != NULL ? ", QEMU says " : "", status != NULL ? status : "",
+                           (long long)json_number(ram, "remaining", 0) / 1048576,
+                           (long long)json_number(ram, "total", 0) / 1048576,
+                           busy ? "; driven by "
+                                : "; nobody drives it, 'recover' finishes or "
+                                  "undoes it",
+                           busy ? holder : ""));
+    return 0;
+}
+
+static int cancel(struct local *local, struct error *error)
+{
+    AUTO_QMP struct qmp *qmp = NULL;
+    AUTO_JSON json_t *reply = look(local, &qmp, error);
+
+    if (migration_phase_of(&local->session.runtime) != PHASE_SENDING ||
+        !local->session.has_runtime || qmp == NULL || reply == NULL)
+        return migration_out_of_order(&local->session.runtime, STAGE_ABORT, error);
+    if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE)
+        return -1;
+    set_text(local, memory_copy("cancelled: the command that drives it goes back and says so"));
+    return 0;
+}
+
+/* ---- recover ---- */
+
+static int attach(struct local *local, struct remote *remote, json_t **answer, struct error *error)
+{
+    const char *const words[] = {"kvm-migrate", local->name, "serve", NULL};
+    const char *peer = migration_text(&local->session.runtime, "peer");
+    AUTO_FREE char *command = local->options->remote != NULL
+                                  ? memory_copy(local->options->remote)
+                                  : memory_format("ssh root@%s", peer != NULL ? peer : "?");
+
+    if (remote_open(remote, command, words, error) < 0)
+        return -1;
+    return remote_ask(remote, json_pack("{s:s}", "stage", "attach"),
+                      clock_deadline(MIGRATE_ANSWER_MS), answer, error);
+}
+
+static json_t *stage_request(const char *stage, const char *token)
+{
+    return memory_json(json_pack("{s:s, s:s*}", "stage", stage, "token", token));
+}
+
+/* Committed: the target owns the guest. It is told so again, and only when it says that the guest runs does QEMU end
+ * here. */
+static int recover_committed(struct local *local, struct error *error)
+{
+    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
+    AUTO_JSON json_t *answer = NULL;
+    AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "commit_token"));
+    int result = attach(local, &remote, &answer, error);
+
+    if (result == 0)
+        result = remote_ask(&remote, stage_request("commit", token),
+                            clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
+    remote_close(&remote);
+    if (result < 0) {
+        error->status = STATUS_INCOMPLETE;
+        return error_append(
+            error,
+            "; the guest belongs to the target: on %s 'kvm-migrate %s commit --token "
+            "%s' runs it, then 'kvm-migrate %s finish' here",
+            migration_text(&local->session.runtime, "peer"), local->name, token, local->name);
+    }
+    if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
+        0)
+        return -1;
+    set_text(local, memory_copy("finished: the guest runs on the target, cleaned up here"));
+    return 0;
+}
+
+static int recover_sending(struct local *local, struct error *error)
+{
+    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
+    AUTO_JSON json_t *answer = NULL;
+    AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
+    AUTO_FREE char *peer = memory_copy(migration_text(&local->session.runtime, "peer"));
+    struct error there = {0};
+
+    if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
+        return -1;
+    int result = attach(local, &remote, &answer, &there);
+    const char *phase = json_text(answer, "phase");
+    bool waits = phase != NULL && (strcmp(phase, "accepted") == 0 || strcmp(phase, "ready") == 0);
+    if (result == 0 && waits)
+        result = remote_ask(&remote, stage_request("abort", token),
+                            clock_deadline(MIGRATE_ANSWER_MS), NULL, &there);
+    remote_close(&remote);
+    set_text(local, memory_copy("undone: the guest runs here"));
+    if (result < 0 && there.status != STATUS_STATE)
+        messages_add(&local->result->warnings,
+                     "%s; if anything of it is left on %s: kvm-migrate %s abort --token %s",
+                     there.text, peer, local->name, token);
+    return 0;
+}
+
+static int recover(struct local *local, struct error *error)
+{
+    const struct runtime *runtime = &local->session.runtime;
+
+    if (!local->session.has_runtime || migration_phase_of(runtime) == PHASE_NONE) {
+        set_text(local, memory_copy("nothing to recover: no migration is under way here"));
+        return 0;
+    }
+    switch (migration_phase_of(runtime)) {
+    case PHASE_SENDING:
+        return recover_sending(local, error);
+    case PHASE_COMMITTED:
+        return recover_committed(local, error);
+    case PHASE_ACCEPTED:
+        if (target_abort(&local->session, NULL, clock_deadline(LOCAL_MS), &local->result->warnings,
+                         error) < 0)
+            return -1;
+        set_text(local, memory_copy("undone: it had not been promised to run here, the source has "
+                                    "the guest"));
+        return 0;
+    case PHASE_READY:
+        return error_set(error, STATUS_INCOMPLETE,
+                         "the whole guest is here, paused, but only the source knows who owns it: "
+                         "run 'kvm-migrate %s recover' there; it gives the command for this side "
+                         "when it can't reach it. If the source is gone for ever and was never "
+                         "committed, its runtime file tells the token",
+                         local->name);
+    case PHASE_NONE:
+    case PHASE_GONE:
+        break;
+    }
+    return 0;
+}
+
+/* ---- the stages as commands of their own ---- */
+
+static int need_runtime(const struct local *local, struct error *error)
+{
+    if (local->session.has_runtime)
+        return 0;
+    return error_set(error, STATUS_STATE, "%s",
+                     local->session.runtime_fault.text[0] != '\0'
+                         ? local->session.runtime_fault.text
+                         : "nothing of it is here");
+}
+
+static int abort_side(struct local *local, struct error *error)
+{
+    struct messages *warnings = &local->result->warnings;
+
+    if (migration_side_of(&local->session.runtime) == MIGRATION_TARGET) {
+        set_text(local, memory_copy("aborted: nothing of it is here any more"));
+        return target_abort(&local->session, local->token, clock_deadline(LOCAL_MS), warnings,
+                            error);
+    }
+    AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
+    if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
+        return -1;
+    set_text(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
+                                  "abort --token %s",
+                                  local->name, token != NULL ? token : "?"));
+    return 0;
+}
+
+static int run_stage(struct local *local, const char *action, struct error *error)
+{
+    struct messages *warnings = &local->result->warnings;
+    deadline_t deadline = clock_deadline(LOCAL_MS);
+
+    if (strcmp(action, "recover") == 0)
+        return recover(local, error);
+    if (need_runtime(local, error) < 0)
+        return -1;
+    if (strcmp(action, "abort") == 0)
+        return abort_side(local, error);
+    if (strcmp(action, "vote") == 0) {
+        set_text(local, memory_copy("ready: everything has arrived"));
+        return target_vote(&local->session, deadline, error);
+    }
+    if (strcmp(action, "commit") == 0) {
+        set_text(local, memory_copy("the guest runs here"));
+        return target_commit(&local->session, local->token, deadline, warnings, error);
+    }
+    set_text(local, memory_copy("cleaned up: the guest runs on the target"));
+    return source_finish(&local->session, deadline, warnings, error);
+}
+
+void migrate_local(const struct rundir *rundir, const struct node *node, const char *name,
+                   const char *action, const char *token, const struct migrate_options *options,
+                   struct result *result)
+{
+    struct local local = {.rundir = rundir,
+                          .node = node,
+                          .name = name,
+                          .token = token,
+                          .options = options,
+                          .result = result,
+                          .session = {.lock = -1, .process = {.pidfd = -1}}};
+    struct error error = {0};
+    bool looking = strcmp(action, "status") == 0 || strcmp(action, "cancel") == 0;
+
+    result->subject = memory_copy(name);
+    int failed = session_open(&local.session, rundir, node, name, !looking,
+                              clock_deadline(options->wait_lock_ms), &error);
+    if (failed == 0) {
+        failed = strcmp(action, "status") == 0   ? tell_status(&local, &error)
+                 : strcmp(action, "cancel") == 0 ? cancel(&local, &error)
+                                                 : run_stage(&local, action, &error);
+        session_close(&local.session);
+    }
+    if (failed < 0) {
+        result->status = error.status;
+        set_text(&local, memory_copy(error.text));
+    }
+}
+
+/* ---- the tunnel's far end ---- */
+
+static bool carry(int from, int to)
+{
+    char bytes[262144];
+    ssize_t got = read(from, bytes, sizeof(bytes));
+
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return true;
+    return got > 0 && file_write_all(to, bytes, (size_t)got) == 0;
+}
+
+enum status migrate_pipe(const struct rundir *rundir, const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    AUTO_CLOSE int far = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/ctrl/%s.tunnel", rundir->path, name);
+    if (far < 0 || connect(far, (const struct sockaddr *)&address, sizeof(address)) < 0)
+        return STATUS_STATE;
+    for (;;) {
+        struct pollfd wait[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                                 {.fd = far, .events = POLLIN}};
+        if (poll(wait, 2, -1) < 0 && errno != EINTR)
+            return STATUS_FAILED;
+        if (wait[0].revents != 0 && !carry(STDIN_FILENO, far))
+            return STATUS_DONE;
+        if (wait[1].revents != 0 && !carry(far, STDOUT_FILENO))
+            return STATUS_DONE;
+    }
+}

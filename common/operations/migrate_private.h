@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One migration at work: what the source and the target side share. */
+#ifndef KVM_OPERATIONS_MIGRATE_PRIVATE_H
+#define KVM_OPERATIONS_MIGRATE_PRIVATE_H
+
+#include <jansson.h>
+#include "kvm/operations/migrate.h"
+#include "kvm/operations/migration.h"
+#include "kvm/operations/session.h"
+#include "kvm/qemu/qmp.h"
+
+enum { MIGRATE_LINE_MAX = 4 * 1024 * 1024, MIGRATE_ANSWER_MS = 60000, MIGRATE_CONNECT_MS = 20000 };
+
+/* ---- migrate_remote.c: the session with the other side, one JSON object a line ---- */
+
+struct remote {
+    pid_t pid;
+    int pidfd;
+    int to, from; /* its standard input and output */
+    char *bytes;  /* received and not yet a whole line */
+    size_t length;
+};
+
+/* Start COMMAND (words split like a shell's) with the words after it; stderr stays ours. */
+int remote_open(struct remote *remote, const char *command, const char *const *words,
+                struct error *error);
+/* Its end is awaited for a moment, then it is ended: what it started there lives on. */
+void remote_close(struct remote *remote);
+
+/* Write one object and wait for the answer: {"ok": true, …} gives it in *answer (new reference, may be NULL);
+ * {"ok": false, "status", "error"} becomes the error, prefixed "on TARGET: ". A lost session: STATUS_INCOMPLETE. */
+/* For --tunnel: one stream that is both its standard input and output; returns our end (the caller's). */
+int remote_open_stream(struct remote *remote, const char *command, const char *const *words,
+                       struct error *error);
+/* The answer to a question that remote_write has asked. */
+int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error);
+int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
+               struct error *error);
+
+/* One line from a descriptor; NULL at its end (*ended) or the deadline. The caller frees. */
+char *remote_line(int descriptor, char **bytes, size_t *length, deadline_t deadline, bool *ended);
+int remote_write(int descriptor, const json_t *object); /* and a newline; -1 with errno */
+
+/* ---- migrate_channel.c: the stream that carries the memory ---- */
+
+/* Listen on address and port (0: any free one); *port is the one that it is. */
+int channel_listen(const char *address, int64_t *port, int *listener, struct error *error);
+/* The first connection that presents the token in time; all others are closed unread. */
+int channel_accept(int listener, const char *token, deadline_t deadline, struct error *error);
+int channel_connect(const char *address, int64_t port, const char *token, deadline_t deadline,
+                    struct error *error);
+/* Keepalive and user time-out, so that both ends notice a cut link in seconds. */
+void channel_watch_link(int descriptor);
+/* getfd under `name` on this monitor. */
+int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t deadline,
+                 struct error *error);
+/* A one-time pre-shared key as QEMU's TLS credentials "kvm-suite-tls"; the file that carries it lives only during the
+ * call. `server`: the target. */
+int channel_credentials(const struct rundir *rundir, const char *name, struct qmp *qmp,
+                        const char *key, bool server, deadline_t deadline, struct error *error);
+void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
+
+/* ---- migrate_setup.c: capabilities and parameters, the same on both sides ---- */
+
+/* {"capabilities": [...], "parameters": {...}} of the options and hvparams; what both sides set. New object. */
+json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options);
+int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
+                  struct error *error);
+/* What the guest can notice of this QEMU: PCI devices and their places, block devices. New object. */
+json_t *migrate_tree(struct qmp *qmp, deadline_t deadline, struct error *error);
+/* The differences in words, added to `problems`. */
+void migrate_compare(const json_t *here, const json_t *there, struct messages *problems);
+
+/* query-migrate; new reference. NULL with error. */
+json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error);
+
+/* ---- migrate_target.c ---- */
+
+/* Commit: record, run the guest, set up routed NICs, announce. Needs the lock and a session. */
+int target_commit(struct session *session, const char *token, deadline_t deadline,
+                  struct messages *warnings, struct error *error);
+int target_abort(struct session *session, const char *token, deadline_t deadline,
+                 struct messages *warnings, struct error *error);
+int target_vote(struct session *session, deadline_t deadline, struct error *error);
+
+/* ---- migrate_source.c ---- */
+
+/* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
+int source_abort(struct session *session, deadline_t deadline, struct error *error);
+/* The target runs it: end QEMU here and clean up. */
+int source_finish(struct session *session, deadline_t deadline, struct messages *warnings,
+                  struct error *error);
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "migrate_private.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/text.h"
+
+enum { CLOSE_WAIT_MS = 3000 };
+
+static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+                                          "/usr/bin",        "/sbin",          "/bin"};
+
+/* Where a bare word lies; the caller frees. */
+static char *find_program(const char *word)
+{
+    if (strchr(word, '/') != NULL)
+        return memory_copy(word);
+    for (size_t i = 0; i < sizeof(search_path) / sizeof(search_path[0]); i++) {
+        char *path = memory_format("%s/%s", search_path[i], word);
+        if (access(path, X_OK) == 0)
+            return path;
+        free(path);
+    }
+    return memory_copy(word);
+}
+
+/* The remote command is the user's own program (ssh): it gets the user's environment, for its agent and its keys. */
+static int spawn(struct remote *remote, const char **argv, int input, int output,
+                 struct error *error)
+{
+    struct process_spec spec = {.argv = argv,
+                                .environment = (const char *const *)environ,
+                                .input = input,
+                                .output = output,
+                                .errors = STDERR_FILENO,
+                                .die_with_parent = true,
+                                .pid_lock = -1};
+
+    remote->pid = process_spawn(&spec, &remote->pidfd, error);
+    if (remote->pid > 0)
+        return 0;
+    remote->pid = 0;
+    return -1;
+}
+
+/* COMMAND's words and ours, [0] found; `parts` and `program` hold what *argv borrows. */
+struct words {
+    char **parts;
+    char *program;
+    const char **argv;
+};
+
+static void words_release(struct words *words)
+{
+    text_words_release(words->parts);
+    free(words->program);
+    free(words->argv);
+}
+
+static int words_join(const char *command, const char *const *more, struct words *words,
+                      struct error *error)
+{
+    size_t count = 0, extra = 0;
+
+    *words = (struct words){0};
+    if (text_words(command, &words->parts, &count, error) < 0)
+        return error_prefix(error, "--remote");
+    if (count == 0)
+        return error_set(error, STATUS_USAGE, "--remote: is empty");
+    while (more[extra] != NULL)
+        extra++;
+    words->program = find_program(words->parts[0]);
+    words->argv = memory_zeroed(count + extra + 1, sizeof(*words->argv));
+    words->argv[0] = words->program;
+    for (size_t i = 1; i < count; i++)
+        words->argv[i] = words->parts[i];
+    for (size_t i = 0; i < extra; i++)
+        words->argv[count + i] = more[i];
+    return 0;
+}
+
+static int open_with(struct remote *remote, const char *command, const char *const *more, int input,
+                     int output, struct error *error)
+{
+    __attribute__((cleanup(words_release))) struct words words;
+
+    if (words_join(command, more, &words, error) < 0)
+        return -1;
+    return spawn(remote, words.argv, input, output, error) < 0 ? error_prefix(error, "--remote")
+                                                               : 0;
+}
+
+int remote_open(struct remote *remote, const char *command, const char *const *more,
+                struct error *error)
+{
+    int input[2] = {-1, -1}, output[2] = {-1, -1};
+
+    *remote = (struct remote){.pidfd = -1, .to = -1, .from = -1};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, input) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, output) < 0) {
+        error_errno(error, STATUS_FAILED, "socketpair");
+        memory_close(&input[0]);
+        memory_close(&input[1]);
+        return -1;
+    }
+    remote->to = input[0];
+    remote->from = output[0];
+    int result = open_with(remote, command, more, input[1], output[1], error);
+    close(input[1]);
+    close(output[1]);
+    if (result < 0)
+        remote_close(remote);
+    return result;
+}
+
+int remote_open_stream(struct remote *remote, const char *command, const char *const *more,
+                       struct error *error)
+{
+    int pair[2];
+
+    *remote = (struct remote){.pidfd = -1, .to = -1, .from = -1};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(error, STATUS_FAILED, "socketpair");
+    int result = open_with(remote, command, more, pair[1], pair[1], error);
+    close(pair[1]);
+    if (result == 0)
+        return pair[0];
+    close(pair[0]);
+    return -1;
+}
+
+void remote_close(struct remote *remote)
+{
+    memory_close(&remote->to);
+    memory_close(&remote->from);
+    remote->to = remote->from = -1;
+    if (remote->pid > 0 && !process_wait_gone(remote->pidfd, clock_deadline(CLOSE_WAIT_MS)))
+        process_signal(remote->pidfd, SIGTERM);
+    if (remote->pid > 0)
+        process_end_child(remote->pid, remote->pidfd);
+    memory_close(&remote->pidfd);
+    remote->pidfd = -1;
+    remote->pid = 0;
+    free(remote->bytes);
+    remote->bytes = NULL;
+    remote->length = 0;
+}
+
+static char *take_line(char **bytes, size_t *length)
+{
+    char *end = *length == 0 ? NULL : memchr(*bytes, '\n', *length);
+
+    if (end == NULL)
+        return NULL;
+    size_t taken = (size_t)(end - *bytes) + 1;
+    char *line = memory_zeroed(taken, 1);
+    memcpy(line, *bytes, taken - 1);
+    *length -= taken;
+    memmove(*bytes, *bytes + taken, *length);
+    return line;
+}
+
+char *remote_line(int descriptor, char **bytes, size_t *length, deadline_t deadline, bool *ended)
+{
+    char chunk[65536], *line;
+
+    *ended = false;
+    while ((line = take_line(bytes, length)) == NULL) {
+        struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+        int ready = poll(&wait, 1, clock_poll_ms(deadline));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return NULL;
+        ssize_t got = read(descriptor, chunk, sizeof(chunk));
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got <= 0 || *length + (size_t)got > MIGRATE_LINE_MAX) {
+            *ended = true;
+            return NULL;
+        }
+        *bytes = memory_resize(*bytes, *length + (size_t)got, 1);
+        memcpy(*bytes + *length, chunk, (size_t)got);
+        *length += (size_t)got;
+    }
+    return line;
+}
+
+int remote_write(int descriptor, const json_t *object)
+{
+    AUTO_FREE char *text = json_compact(object);
+    AUTO_FREE char *line = memory_format("%s\n", text);
+    return file_write_all(descriptor, line, strlen(line));
+}
+
+static int judge(const json_t *reply, json_t **answer, struct error *error)
+{
+    const char *text = json_text(reply, "error");
+    int64_t status = json_number(reply, "status", STATUS_FAILED);
+
+    if (json_truth(reply, "ok", false)) {
+        if (answer != NULL)
+            *answer = json_deep_copy(reply);
+        return 0;
+    }
+    AUTO_FREE char *shown = text_escape(text != NULL ? text : "no reason was given",
+                                        strlen(text != NULL ? text : "no reason was given"));
+    if (status < STATUS_FAILED || status > STATUS_TIMEOUT)
+        status = STATUS_FAILED;
+    return error_set(error, (enum status)status, "on the target: %s", shown);
+}
+
+int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error)
+{
+    bool ended = false;
+    AUTO_FREE char *line =
+        remote_line(remote->from, &remote->bytes, &remote->length, deadline, &ended);
+
+    if (line == NULL)
+        return error_set(error, STATUS_INCOMPLETE, "%s",
+                         ended ? "the session with the target has ended"
+                               : "the target does not answer in time");
+    AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", error);
+    return reply == NULL ? -1 : judge(reply, answer, error);
+}
+
+int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
+               struct error *error)
+{
+    AUTO_JSON json_t *owned = question;
+
+    if (remote_write(remote->to, owned) < 0)
+        return error_errno(error, STATUS_INCOMPLETE, "the session with the target is lost");
+    return remote_answer(remote, deadline, answer, error);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+
+#include "migrate_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/state/hvparams.h"
+
+/* Always: the source believes nothing that the target has not confirmed; both pause before the switch, so that the last
+ * word is ours; a waiting target holds no image lock; MIGRATION events are logged. */
+static const char *const both_sides[] = {"return-path", "events", "pause-before-switchover"};
+
+static void add_capability(json_t *list, const char *name, bool on)
+{
+    json_array_append_new(
+        list, memory_json(json_pack("{s:s, s:b}", "capability", name, "state", (int)on)));
+}
+
+json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options)
+{
+    const json_t *hvparams = instance->hvparams;
+    json_t *capabilities = memory_json(json_array());
+    int64_t bandwidth = options->bandwidth_mib >= 0
+                            ? options->bandwidth_mib
+                            : hvparams_number(hvparams, "migration_bandwidth");
+    int64_t downtime = options->downtime_ms >= 0 ? options->downtime_ms
+                                                 : hvparams_number(hvparams, "migration_downtime");
+    AUTO_FREE char *extra = memory_copy(hvparams_text(hvparams, "migration_caps"));
+    char *rest = NULL;
+
+    for (size_t i = 0; i < COUNT(both_sides); i++)
+        add_capability(capabilities, both_sides[i], true);
+    if (options->auto_converge)
+        add_capability(capabilities, "auto-converge", true);
+    for (char *name = strtok_r(extra, ":", &rest); name != NULL; name = strtok_r(NULL, ":", &rest))
+        add_capability(capabilities, name, true);
+    json_t *parameters = memory_json(
+        json_pack("{s:I, s:I}", "max-bandwidth", bandwidth * 1048576, "downtime-limit", downtime));
+    if (!options->plain_tcp)
+        json_object_update_new(
+            parameters, json_pack("{s:s, s:s}", "tls-creds", "kvm-suite-tls", "tls-hostname", ""));
+    return memory_json(
+        json_pack("{s:o, s:o}", "capabilities", capabilities, "parameters", parameters));
+}
+
+int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
+                  struct error *error)
+{
+    json_t *capabilities = memory_json(json_deep_copy(json_member(plan, "capabilities")));
+    json_t *parameters = memory_json(json_deep_copy(json_member(plan, "parameters")));
+
+    if (target) {
+        add_capability(capabilities, "late-block-activate", true);
+        json_object_del(parameters, "tls-hostname");
+    }
+    json_t *arguments = memory_json(json_pack("{s:o}", "capabilities", capabilities));
+    if (qmp_call(qmp, "migrate-set-capabilities", arguments, deadline, NULL, error) == QMP_DONE &&
+        qmp_call(qmp, "migrate-set-parameters", parameters, deadline, NULL, error) == QMP_DONE)
+        return 0;
+    return -1;
+}
+
+json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    json_t *reply = NULL;
+    return qmp_call(qmp, "query-migrate", NULL, deadline, &reply, error) == QMP_DONE ? reply : NULL;
+}
+
+/* ---- the device trees ---- */
+
+/* One property of a device as text; "" when it has none. The caller frees. */
+static char *property(struct qmp *qmp, const char *path, const char *name, deadline_t deadline)
+{
+    AUTO_JSON json_t *value = NULL;
+    json_t *arguments = memory_json(json_pack("{s:s, s:s}", "path", path, "property", name));
+
+    if (qmp_call(qmp, "qom-get", arguments, deadline, &value, NULL) != QMP_DONE ||
+        !json_is_string(value))
+        return memory_copy("");
+    return memory_copy(json_string_value(value));
+}
+
+/* By QOM and not by query-pci: what sits behind a bridge is not shown before a guest has set the bridge up. */
+static int add_devices(struct qmp *qmp, json_t *tree, deadline_t deadline, struct error *error)
+{
+    AUTO_JSON json_t *list = NULL;
+    json_t *arguments = memory_json(json_pack("{s:s}", "path", "/machine/peripheral"));
+    size_t i;
+    json_t *one;
+
+    if (qmp_call(qmp, "qom-list", arguments, deadline, &list, error) != QMP_DONE)
+        return -1;
+    json_array_foreach (list, i, one) {
+        const char *name = json_text(one, "name"), *type = json_text(one, "type");
+        if (name == NULL || type == NULL || strncmp(type, "child<", 6) != 0)
+            continue;
+        AUTO_FREE char *path = memory_format("/machine/peripheral/%s", name);
+        AUTO_FREE char *bus = property(qmp, path, "parent_bus", deadline);
+        AUTO_FREE char *address = property(qmp, path, "addr", deadline);
+        const char *last = strrchr(bus, '/');
+        AUTO_FREE char *place = memory_format("device %s", name);
+        AUTO_FREE char *what =
+            memory_format("%s at %s %s", type, last != NULL ? last + 1 : bus, address);
+        json_object_set_new(tree, place, memory_json(json_string(what)));
+    }
+    return 0;
+}
+
+static int add_blocks(struct qmp *qmp, json_t *tree, deadline_t deadline, struct error *error)
+{
+    AUTO_JSON json_t *blocks = NULL;
+    size_t i;
+    json_t *block;
+
+    if (qmp_call(qmp, "query-block", NULL, deadline, &blocks, error) != QMP_DONE)
+        return -1;
+    json_array_foreach (blocks, i, block) {
+        const json_t *inserted = json_member(block, "inserted");
+        const char *device = json_text(block, "qdev");
+        AUTO_FREE char *place = memory_format("disk %s", device != NULL ? device : "?");
+        AUTO_FREE char *what =
+            memory_format("%lld bytes%s",
+                          (long long)json_number(json_member(inserted, "image"), "virtual-size", 0),
+                          json_truth(inserted, "ro", false) ? ", read-only" : "");
+        json_object_set_new(tree, place, memory_json(json_string(what)));
+    }
+    return 0;
+}
+
+json_t *migrate_tree(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    AUTO_JSON json_t *tree = memory_json(json_object());
+
+    if (add_devices(qmp, tree, deadline, error) < 0 || add_blocks(qmp, tree, deadline, error) < 0)
+        return NULL;
+    return json_incref(tree);
+}
+
+void migrate_compare(const json_t *here, const json_t *there, struct messages *problems)
+{
+    const char *place;
+    json_t *value;
+
+    json_object_foreach ((json_t *)(uintptr_t)here, place, value) {
+        const char *mine = json_string_value(value), *theirs = json_text(there, place);
+        if (theirs == NULL)
+            messages_add(problems, "%s: %s here, nothing on the target", place, mine);
+        else if (strcmp(mine, theirs) != 0)
+            messages_add(problems, "%s: %s here, %s on the target", place, mine, theirs);
+    }
+    json_object_foreach ((json_t *)(uintptr_t)there, place, value) {
+        AUTO_FREE char *shown = text_escape(place, strlen(place));
+        if (json_object_get(here, place) == NULL)
+            messages_add(problems, "%s: nothing here, a device on the target", shown);
+    }
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Live migration: what kvm-migrate does. The rules are migration.h's; this is the work. */
+#ifndef KVM_OPERATIONS_MIGRATE_H
+#define KVM_OPERATIONS_MIGRATE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "kvm/base/parallel.h"
+#include "kvm/state/node.h"
+#include "kvm/state/rundir.h"
+
+enum migrate_on_deadline { ON_DEADLINE_CANCEL, ON_DEADLINE_PAUSE };
+
+/* What query-migrate tells, for the progress line. */
+struct migrate_progress {
+    const char *phase;
+    int64_t transferred, remaining, total; /* bytes */
+    double mbps;                           /* megabits a second */
+    int64_t dirty_bytes_per_s;
+    int64_t expected_downtime_ms;
+    double seconds;
+};
+
+struct migrate_options {
+    const char *target;    /* TARGET as typed */
+    const char *remote;    /* --remote; NULL: "ssh root@TARGET" */
+    const char *address;   /* --address: where the target listens; NULL: TARGET */
+    int64_t port;          /* -1: migration_port */
+    int64_t bandwidth_mib; /* -1: migration_bandwidth; 0: unlimited */
+    int64_t downtime_ms;   /* -1: migration_downtime */
+    int64_t deadline_ms;   /* for the copy; -1: none */
+    enum migrate_on_deadline on_deadline;
+    bool auto_converge;
+    bool plain_tcp;
+    bool tunnel;
+    bool non_live;
+    bool rehearse;
+    int64_t timeout_ms; /* of everything but the copy */
+    int64_t wait_lock_ms;
+    const volatile sig_atomic_t *interrupted; /* Ctrl-C */
+    void (*observe)(const char *what);
+    void (*progress)(const struct migrate_progress *progress);
+};
+
+/* `kvm-migrate NAME to TARGET` and `rehearse TARGET`; `check TARGET` with only_check. */
+void migrate_to(const struct rundir *rundir, const struct node *node, const char *name,
+                const struct migrate_options *options, bool only_check, struct result *result);
+
+/* The target's side of a session: requests on stdin, answers on stdout, until stdin ends. Returns the exit status. */
+enum status migrate_serve(const char *run_dir, const struct node *node, const char *name,
+                          const struct migrate_options *options);
+
+/* Carry bytes between stdin/stdout and the unix socket of a waiting target (--tunnel). */
+enum status migrate_pipe(const struct rundir *rundir, const char *name);
+
+/* status, cancel, recover, vote, commit, abort: by files and QEMU of this side. `token` may be NULL. */
+void migrate_local(const struct rundir *rundir, const struct node *node, const char *name,
+                   const char *action, const char *token, const struct migrate_options *options,
+                   struct result *result);
+
+#endif
