@@ -371,9 +371,24 @@ static void tell(struct hotplug *hotplug, const struct adding *adding)
         hotplug_detail(hotplug, "tap", json_string(adding->tap_name));
 }
 
+static void tell_descriptors(const struct adding *adding, json_t *commands)
+{
+    const char *const kinds[] = {"tap", "vhost"};
+    char name[64];
+
+    for (size_t i = 0; i < adding->queues; i++) {
+        for (size_t kind = 0; kind < (adding->want_vhost ? COUNT(kinds) : 1); kind++) {
+            descriptor_name(name, sizeof(name), kinds[kind], i);
+            json_array_append_new(commands,
+                                  memory_json(json_pack("{s:s, s:{s:s}}", "execute", "getfd",
+                                                        "arguments", "fdname", name)));
+        }
+    }
+}
+
 static void tell_plan(struct hotplug *hotplug, const struct adding *adding)
 {
-    json_t *plan = memory_json(json_array());
+    json_t *plan = memory_json(json_array()), *commands = memory_json(json_array());
     AUTO_FREE char *hook = network_describe(new_nic(adding), hotplug->node->path);
 
     for (size_t i = 0; i < COUNT(steps); i++)
@@ -381,10 +396,13 @@ static void tell_plan(struct hotplug *hotplug, const struct adding *adding)
     tell(hotplug, adding);
     hotplug_detail(hotplug, "steps", plan);
     hotplug_detail(hotplug, "hooks", json_pack("[s]", hook));
-    hotplug_detail(hotplug, "commands",
-                   json_pack("[{s:s, s:o}, {s:s, s:o}]", "execute", "netdev_add", "arguments",
-                             netdev_of(adding), "execute", "device_add", "arguments",
-                             build_frontend(hotplug, &adding->plug)));
+    tell_descriptors(adding, commands);
+    json_array_append_new(commands, memory_json(json_pack("{s:s, s:o}", "execute", "netdev_add",
+                                                          "arguments", netdev_of(adding))));
+    json_array_append_new(commands,
+                          memory_json(json_pack("{s:s, s:o}", "execute", "device_add", "arguments",
+                                                build_frontend(hotplug, &adding->plug))));
+    hotplug_detail(hotplug, "commands", commands);
 }
 
 static void close_own(struct adding *adding)
