@@ -643,6 +643,17 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
                         hotplug->name, text);
 }
 
+/* As it is to be, beside the instance's other devices: told before the NIC is taken away from the guest. */
+static void check_among_others(struct hotplug *hotplug, size_t index, const struct nic *changed,
+                               struct messages *problems)
+{
+    struct nic *place = &hotplug->instance->nics[index], now = *place;
+
+    *place = *changed;
+    instance_check_unique(hotplug->instance, hotplug->name, problems);
+    *place = now;
+}
+
 int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
@@ -658,6 +669,7 @@ int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
     if (nic_parse(object, "mod-nic", NULL, &checked, &problems) < 0)
         return messages_error(&problems, STATUS_USAGE, error);
     network_check(&checked, hotplug->node->path, "mod-nic", &problems);
+    check_among_others(hotplug, (size_t)index, &checked, &problems);
     bool guest_sees = strcmp(checked.mac, nic->mac) != 0;
     json_decref(object);
     object = memory_json(json_deep_copy(checked.object));
