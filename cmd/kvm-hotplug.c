@@ -60,6 +60,7 @@ static const struct cli_command command = {
     .common_offset = offsetof(struct options, common),
     .operand = "instance",
     .actions = hotplug_actions,
+    .action_keys = hotplug_keys,
     .notes = notes,
 };
 

@@ -41,24 +41,23 @@ _kvm_suite_instances() { # PROGRAM
     done | sort -u
 }
 
-# Operands before the word at the cursor; "over" behind it when one of the words was "--".
+# Operands before the word at the cursor; whether one of the words was "--" (1), and the second operand.
 _kvm_suite_count_operands() { # NAMES-OF-OPTIONS-WITH-ARGUMENTS
-    local i word count=0 over=""
+    local i word count=0 over=0 second=""
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
-        if [[ -n $over ]]; then
-            ((count++))
+        if ((over)) || [[ $word != -?* ]]; then
+            ((++count))
+            ((count != 2)) || second=$word
         elif [[ $word == -- ]]; then
-            over=over
+            over=1
         elif [[ $word == --* && ${COMP_WORDS[i + 1]} == "=" ]]; then
             ((i += 2))
         elif [[ $word == --* && " $1 " == *" $word "* ]]; then
             ((i++))
-        elif [[ $word != -?* ]]; then
-            ((count++))
         fi
     done
-    printf '%s %s' "$count" "$over"
+    printf '%s %s %s\n' "$count" "$over" "$second"
 }
 
 # COMPREPLY from what `kind` of word it is; `prefix` is put before each.
@@ -78,15 +77,39 @@ _kvm_suite_reply() { # PROGRAM KIND CURRENT PREFIX [WORD...]
             mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "$(_kvm_suite_instances "$program")" -- "$current")
             ;;
         words)
-            mapfile -t COMPREPLY < <(compgen -W "$*" -- "$current")
+            mapfile -t COMPREPLY < <(compgen -P "$prefix" -W "$*" -- "$current")
             ;;
+    esac
+}
+
+# COMPREPLY behind an action: its KEY= words, and their values where these are known.
+_kvm_suite_key() { # PROGRAM ACTION CURRENT KEY...
+    local program=$1 action=$2 current=$3 previous=${COMP_WORDS[COMP_CWORD - 1]} key="" prefix=""
+    shift 3
+    if [[ $current == "=" ]]; then # "=" is a word break
+        key=$previous current=""
+    elif [[ $previous == "=" ]]; then
+        key=${COMP_WORDS[COMP_CWORD - 2]}
+    elif [[ $current == *=* ]]; then
+        key=${current%%=*} prefix=$key= current=${current#*=}
+    fi
+    case $action:$key in
+        *:)
+            compopt -o nospace 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -S = -W "$*" -- "$current")
+            ;;
+        *:path) _kvm_suite_reply "$program" file "$current" "$prefix" ;;
+        *-nic:mode) _kvm_suite_reply "$program" words "$current" "$prefix" bridged routed openvswitch ;;
+        *-disk:mode) _kvm_suite_reply "$program" words "$current" "$prefix" rw ro ;;
+        *-disk:format) _kvm_suite_reply "$program" words "$current" "$prefix" raw qcow2 ;;
+        *-disk:bus) _kvm_suite_reply "$program" words "$current" "$prefix" virtio scsi ;;
     esac
 }
 
 _kvm_suite() {
     local program current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local word option="" prefix="" operand="" before over options=() actions=() with_argument=()
-    local -A arguments=()
+    local word option="" prefix="" operand="" before over options=() actions=() with_argument=() action
+    local -A arguments=() keys=()
     program=$(_kvm_suite_expand "$1")
     COMPREPLY=()
 
@@ -94,6 +117,10 @@ _kvm_suite() {
         case $word in
             --*) options+=("$word") ;;
             action:*) actions+=("${word#action:}") ;;
+            key:*)
+                word=${word#key:}
+                keys[${word%%:*}]+=" ${word#*:}"
+                ;;
             operand:*) operand=${word#operand:} ;;
             argument:*)
                 word=${word#argument:}
@@ -103,11 +130,11 @@ _kvm_suite() {
         esac
     done < <("$program" --complete-words 2>/dev/null)
 
-    read -r before over <<<"$(_kvm_suite_count_operands "${with_argument[*]}")"
-    if [[ -z $over ]]; then
-        if [[ $current == "=" ]]; then # --name=| with "=" among the word breaks
+    read -r before over action <<<"$(_kvm_suite_count_operands "${with_argument[*]}")"
+    if ((!over)); then
+        if [[ $current == "=" && $previous == --* ]]; then # --name=| with "=" among the word breaks
             option=$previous current=""
-        elif [[ $previous == "=" ]]; then
+        elif [[ $previous == "=" && ${COMP_WORDS[COMP_CWORD - 2]} == --* ]]; then
             option=${COMP_WORDS[COMP_CWORD - 2]}
         elif [[ $current == --*=* ]]; then
             option=${current%%=*} prefix=$option= current=${current#*=}
@@ -117,12 +144,18 @@ _kvm_suite() {
     fi
     if [[ -n $option ]]; then
         _kvm_suite_reply "$program" "${arguments[$option]:-}" "$current" "$prefix"
-    elif [[ -z $over && $current == -* ]]; then
+    elif ((!over)) && [[ $current == -* ]]; then
         _kvm_suite_reply "$program" words "$current" "" "${options[@]}"
     elif ((${#actions[@]} > 0 && before == 1)); then
         _kvm_suite_reply "$program" words "$current" "" "${actions[@]}"
     elif ((${#actions[@]} == 0 || before == 0)); then
         _kvm_suite_reply "$program" "$operand" "$current" ""
+    elif [[ -n ${keys[$action]:-} ]]; then
+        # What changes a device has it before the keys.
+        if [[ $action == add-* || $before -gt 2 ]]; then
+            # shellcheck disable=SC2086  # a list of words
+            _kvm_suite_key "$program" "$action" "$current" ${keys[$action]}
+        fi
     else
         _kvm_suite_reply "$program" file "$current" ""
     fi

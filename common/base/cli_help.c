@@ -121,6 +121,14 @@ static void print_words(const struct cli_option *options, size_t count, bool arg
     }
 }
 
+static void print_keys(const struct cli_command *command, const char *action)
+{
+    const char *const *keys = command->action_keys != NULL ? command->action_keys(action) : NULL;
+
+    for (; keys != NULL && *keys != NULL; keys++)
+        printf("key:%s:%s\n", action, *keys);
+}
+
 void cli_print_words(const struct cli_command *command)
 {
     for (int arguments = 0; arguments < 2; arguments++) {
@@ -129,6 +137,8 @@ void cli_print_words(const struct cli_command *command)
     }
     if (command->operand != NULL)
         printf("operand:%s\n", command->operand);
-    for (size_t i = 0; command->actions != NULL && command->actions[i] != NULL; i++)
+    for (size_t i = 0; command->actions != NULL && command->actions[i] != NULL; i++) {
         printf("action:%s\n", command->actions[i]);
+        print_keys(command, command->actions[i]);
+    }
 }

@@ -337,8 +337,12 @@ static void tell_plan(struct hotplug *hotplug, const struct adding *adding)
                   "opaque", adding->plug.id, "execute", "blockdev-add", "arguments",
                   device_blockdev(disk, hotplug->instance, 0, adding->is_block), "execute",
                   "device_add", "arguments", device_disk(disk, hotplug->instance, 0)));
-    json_t *plan = memory_json(json_array());
+    json_t *plan = memory_json(json_array()), *limits = device_throttle(disk);
 
+    if (limits != NULL)
+        json_array_append_new(commands,
+                              memory_json(json_pack("{s:s, s:o}", "execute",
+                                                    "block_set_io_throttle", "arguments", limits)));
     for (size_t i = 0; i < COUNT(steps); i++)
         json_array_append_new(plan, memory_json(json_string(steps[i].what)));
     tell(hotplug, adding);

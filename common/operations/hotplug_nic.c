@@ -371,9 +371,24 @@ static void tell(struct hotplug *hotplug, const struct adding *adding)
         hotplug_detail(hotplug, "tap", json_string(adding->tap_name));
 }
 
+static void tell_descriptors(const struct adding *adding, json_t *commands)
+{
+    const char *const kinds[] = {"tap", "vhost"};
+    char name[64];
+
+    for (size_t i = 0; i < adding->queues; i++) {
+        for (size_t kind = 0; kind < (adding->want_vhost ? COUNT(kinds) : 1); kind++) {
+            descriptor_name(name, sizeof(name), kinds[kind], i);
+            json_array_append_new(commands,
+                                  memory_json(json_pack("{s:s, s:{s:s}}", "execute", "getfd",
+                                                        "arguments", "fdname", name)));
+        }
+    }
+}
+
 static void tell_plan(struct hotplug *hotplug, const struct adding *adding)
 {
-    json_t *plan = memory_json(json_array());
+    json_t *plan = memory_json(json_array()), *commands = memory_json(json_array());
     AUTO_FREE char *hook = network_describe(new_nic(adding), hotplug->node->path);
 
     for (size_t i = 0; i < COUNT(steps); i++)
@@ -381,10 +396,13 @@ static void tell_plan(struct hotplug *hotplug, const struct adding *adding)
     tell(hotplug, adding);
     hotplug_detail(hotplug, "steps", plan);
     hotplug_detail(hotplug, "hooks", json_pack("[s]", hook));
-    hotplug_detail(hotplug, "commands",
-                   json_pack("[{s:s, s:o}, {s:s, s:o}]", "execute", "netdev_add", "arguments",
-                             netdev_of(adding), "execute", "device_add", "arguments",
-                             build_frontend(hotplug, &adding->plug)));
+    tell_descriptors(adding, commands);
+    json_array_append_new(commands, memory_json(json_pack("{s:s, s:o}", "execute", "netdev_add",
+                                                          "arguments", netdev_of(adding))));
+    json_array_append_new(commands,
+                          memory_json(json_pack("{s:s, s:o}", "execute", "device_add", "arguments",
+                                                build_frontend(hotplug, &adding->plug))));
+    hotplug_detail(hotplug, "commands", commands);
 }
 
 static void close_own(struct adding *adding)
@@ -625,6 +643,17 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
                         hotplug->name, text);
 }
 
+/* As it is to be, beside the instance's other devices: told before the NIC is taken away from the guest. */
+static void check_among_others(struct hotplug *hotplug, size_t index, const struct nic *changed,
+                               struct messages *problems)
+{
+    struct nic *place = &hotplug->instance->nics[index], now = *place;
+
+    *place = *changed;
+    instance_check_unique(hotplug->instance, hotplug->name, problems);
+    *place = now;
+}
+
 int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
@@ -640,6 +669,7 @@ int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
     if (nic_parse(object, "mod-nic", NULL, &checked, &problems) < 0)
         return messages_error(&problems, STATUS_USAGE, error);
     network_check(&checked, hotplug->node->path, "mod-nic", &problems);
+    check_among_others(hotplug, (size_t)index, &checked, &problems);
     bool guest_sees = strcmp(checked.mac, nic->mac) != 0;
     json_decref(object);
     object = memory_json(json_deep_copy(checked.object));

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@
 #include "kvm/base/text.h"
 
 enum { LOCK_POLL_MS = 20, LOCK_LINE_MAX = 1024, HOLDER_TRIES = 10, HOLDER_PAUSE_MS = 2 };
+enum { DYING_MS = 500 };
 
 static void user_name(char *buffer, size_t size)
 {
@@ -57,14 +59,27 @@ static void format_since(double since, char *buffer, int size)
         memmove(buffer, buffer + date, strlen(buffer) - date + 1);
 }
 
-/* False while the line is not whole. */
-static bool read_holder(int lock, char *text, size_t size)
+/* NULL while the line is not whole; a new reference. */
+static json_t *holder_line(int lock)
 {
     char line[LOCK_LINE_MAX];
     ssize_t length = pread(lock, line, sizeof(line), 0);
     if (length <= 0 || line[length - 1] != '\n')
-        return false;
-    AUTO_JSON json_t *holder = json_parse(line, (size_t)length, "lock", NULL);
+        return NULL;
+    return json_parse(line, (size_t)length, "lock", NULL);
+}
+
+/* A killed command's child has inherited the lock until it dies with it, a moment later. */
+static bool holder_is_dead(int lock)
+{
+    AUTO_JSON json_t *holder = holder_line(lock);
+    pid_t pid = (pid_t)json_number(holder, "pid", 0);
+    return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool read_holder(int lock, char *text, size_t size)
+{
+    AUTO_JSON json_t *holder = holder_line(lock);
     const char *program = json_text(holder, "program"), *user = json_text(holder, "user");
     if (program == NULL || user == NULL)
         return false;
@@ -116,15 +131,16 @@ int rundir_lock(const struct rundir *rundir, const char *name, deadline_t deadli
     if (opened < 0)
         return error_errno(error, STATUS_FAILED, "%s/lock/%s: open", rundir->path, name);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    deadline_t dying = clock_deadline(DYING_MS);
     while (fcntl(opened, F_OFD_SETLK, &whole) < 0) {
         if (errno != EAGAIN && errno != EACCES && errno != EINTR)
             return error_errno(error, STATUS_FAILED, "%s/lock/%s: lock", rundir->path, name);
-        if (clock_passed(deadline)) {
+        if (clock_passed(deadline) && (clock_passed(dying) || !holder_is_dead(opened))) {
             char holder[256];
             describe_holder(opened, holder, sizeof(holder));
             return error_set(error, STATUS_BUSY, "busy: %s", holder);
         }
-        int left = clock_poll_ms(deadline);
+        int left = clock_passed(deadline) ? LOCK_POLL_MS : clock_poll_ms(deadline);
         clock_sleep_ms(left >= 0 && left < LOCK_POLL_MS ? left : LOCK_POLL_MS);
     }
     write_holder(opened);

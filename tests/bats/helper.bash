@@ -7,7 +7,8 @@
 # directory or holds a file there, and removes the network namespace, also after a failure.
 #
 #     suite PROGRAM ARG…          run a program: $status, $output (stdout), $errors (stderr), all echoed
-#     expect_status N             …and expect_output, expect_error, expect_no_output TEXT
+#     expect_status N             …and expect_output, expect_error, expect_no_output TEXT;
+#                                 expect_failure COMMAND…
 #     definition NAME [JQ]        write a definition of an instance that boots the test guest; prints its path
 #     network [BRIDGE…]           from here on the programs run in a network namespace with these bridges
 #     guest_run NAME COMMAND      a shell command inside the guest; its output and status
@@ -102,6 +103,11 @@ expect_error() { # TEXT
 
 expect_no_error() { # TEXT
     [[ $errors != *"$1"* ]] || fail "stderr has: $1"
+}
+
+# "! command" in the middle of a test fails nothing: bash's errexit passes it by.
+expect_failure() { # COMMAND…
+    if "$@"; then fail "should have failed: $*"; fi
 }
 
 expect_equal() { # VALUE EXPECTED

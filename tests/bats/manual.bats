@@ -114,6 +114,33 @@ some_instances() { # DIRECTORY NAME…
     done
 }
 
+@test "behind an action its keys are completed, and the values of some" {
+    local hotplug=$BUILD/kvm-hotplug
+    expect_completion "bps= bps_rd= bps_wr= bus=" "$hotplug" web1 add-disk b
+    expect_completion "mac= mode=" "$hotplug" web1 mod-nic lan m
+    expect_completion "" "$hotplug" web1 mod-nic m
+    expect_completion "iops= iops_rd= iops_wr=" "$hotplug" web1 set-io data bps = 5 i # "=" is a word break
+    expect_completion "bridged" "$hotplug" web1 add-nic mode = b
+    expect_completion "mode=bridged" "$hotplug" web1 add-nic mode=b
+    expect_completion "--timeout" "$hotplug" web1 add-nic link = br0 --ti
+    touch "$TEST_DIR/data.raw"
+    expect_completion "$TEST_DIR/data.raw" "$hotplug" web1 add-disk name = data path = "$TEST_DIR/da"
+    expect_completion "path=$TEST_DIR/data.raw" "$hotplug" web1 add-disk "path=$TEST_DIR/da"
+}
+
+@test "kvm-hotplug(8) has every action and every key of it, and no others" {
+    local words manual=$SOURCE/man/kvm-hotplug.8
+    words=$("$BUILD/kvm-hotplug" --complete-words)
+    diff <(sed -n 's/^action://p' <<<"$words" | sort) \
+        <(sed -n '/^\.Ss Actions/,/^\.Ss Keys/s/^\.It Cm //p' "$manual" | sort) || fail "actions: '<' program, '>' manual"
+    diff <(sed -n 's/^key://p' <<<"$words" | sort) \
+        <(sed -n '/^\.Ss Keys/,/^\.El/s/^\.It \([a-z].*\) Ta \(.*\) Ta .*/\1|\2/p' "$manual" | awk -F '|' '{
+            for (k = split($1, keys, " , "); k > 0; k--)
+                for (a = split($2, actions, ", "); a > 0; a--)
+                    print actions[a] ":" keys[k]
+        }' | sort) || fail "keys: '<' program, '>' manual"
+}
+
 @test "instances are completed from KVM_RUN_DIR, and from --run-dir before it" {
     some_instances "$RUN_DIR" web1 web2 db.example
     some_instances "$TEST_DIR/other" mail

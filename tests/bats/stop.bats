@@ -298,7 +298,7 @@ time.sleep(60)' "$RUN_DIR/pid/web1" "$TEST_DIR/locked" 3>&- &
         # shellcheck disable=SC2086
         suite $words
         [[ $status -eq 1 || $status -eq 3 ]]
-        ! process_is_gone "$other"
+        expect_failure process_is_gone "$other"
     done
     expect_error "pid $other"
     [[ -e $RUN_DIR/conf/web1.runtime ]]

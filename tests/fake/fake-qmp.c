@@ -2,20 +2,22 @@
 /*
  * A QMP server for tests, well-behaved or odd:
  *
- *     fake-qmp SOCKET [SCRIPT] [--query SOCKET] [--pid-file FILE] [--log FILE] [--events FILE]
+ *     fake-qmp SOCKET [SCRIPT] [--query SOCKET] [--pid-file FILE] [--log FILE] [--events FILE] [--state FILE]
  *
  * It listens, takes the write lock that QEMU holds on its pid file, says "ready" on stdout and serves one
  * client per socket at a time until quit or TERM. Each command but qmp_capabilities is written to the log as
  * {"n", "execute", "arguments", "descriptors"}; events go to the events file as QEMU's null chardev log
- * would have them.
+ * would have them; the state file has what the server has, as it is after each command.
  *
- * SCRIPT, one rule a line; TEXT knows \n \r \0 \\ \xNN, and @ID@ is the command's id:
+ * SCRIPT, one rule a line; TEXT knows \n \r \0 \\ \xNN, and @ID@ is the command's id. Where COMMAND stands, K
+ * is the K-th command, counted as in the log:
  *
  *     before TEXT               on connect, ahead of the greeting
  *     greeting TEXT             in the place of the greeting; "greeting" alone: nothing at all
  *     bytewise · pretty         send byte by byte · send JSON over many lines
  *     status WORD               what query-status says
- *     fail K [CLASS [TEXT]]     refuse the K-th command, counted as in the log
+ *     has COMMAND JSON          carried out before anybody connects: what is plugged from the start
+ *     meanwhile COMMAND NAME JSON   somebody else's command, carried out ahead of this one
  *     fail COMMAND [CLASS [TEXT]]
  *     return COMMAND JSON       this result, and nothing else happens
  *     raw COMMAND TEXT          this in the place of a reply
@@ -23,10 +25,17 @@
  *     behind COMMAND TEXT       this after the reply
  *     flood COMMAND COUNT       so many events ahead of the reply
  *     big COMMAND BYTES         a result that is a string of that size
- *     close COMMAND             end the connection in the place of (raw: after) the reply
+ *     close COMMAND             end the connection in the place of (raw: after) the reply; nothing is done
+ *     drop COMMAND              do it, then end the connection in the place of the reply
  *     die COMMAND               end the process like a crash
- *     silent COMMAND            no reply
- *     deleted ahead|path|other|never    how device_del's event comes; default: as from a virtio device
+ *     silent COMMAND            no reply, and nothing is done
+ *     mute COMMAND              do it, and no reply
+ *     deleted HOW               how a device goes; default: at once, with the events of a virtio device
+ *             ahead|path|other  the event comes ahead of the reply | names no device | names another one
+ *             never             no event, the device stays: a guest that does not answer
+ *             reset             the same until a system_reset: then device and event
+ *             late              the first request changes nothing, a second one is refused; then it goes
+ *             refused           the guest says no
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +64,8 @@ static struct {
     struct script script;
     struct client clients[SOCKETS];
     struct model model;
-    const char *sockets[SOCKETS], *pid_file, *log, *events, *deleted;
+    const char *sockets[SOCKETS], *pid_file, *log, *events, *state, *deleted;
+    json_t *unplugging; /* ids that the guest was asked for */
     int pid_lock;
     size_t commands;
     bool bytewise, pretty, ended;
@@ -172,25 +182,79 @@ static void log_command(const char *command, json_t *arguments, size_t descripto
     close(log);
 }
 
+static void write_state(void)
+{
+    if (fake.state == NULL)
+        return;
+    AUTO_JSON json_t *state = model_state(&fake.model);
+    AUTO_FREE char *temporary = memory_format("%s.new", fake.state);
+    if (json_dump_file(state, temporary, JSON_COMPACT | JSON_SORT_KEYS) != 0 ||
+        rename(temporary, fake.state) != 0)
+        die(fake.state);
+}
+
+static bool goes(const char *how)
+{
+    return strcmp(fake.deleted, how) == 0;
+}
+
 static void device_deleted(const char *id)
 {
     AUTO_FREE char *path = memory_format("/machine/peripheral/%s", id);
     AUTO_FREE char *backend = memory_format("%s/virtio-backend", path);
-    if (strcmp(fake.deleted, "never") == 0)
-        return;
     send_event("DEVICE_DELETED", json_pack("{s:s}", "path", backend));
-    if (strcmp(fake.deleted, "other") == 0)
+    if (goes("other"))
         send_event("DEVICE_DELETED",
                    json_pack("{s:s, s:s}", "device", "other", "path", "/machine/peripheral/other"));
-    else if (strcmp(fake.deleted, "path") != 0)
+    else if (!goes("path"))
         send_event("DEVICE_DELETED", json_pack("{s:s, s:s}", "device", id, "path", path));
 }
 
-/* What comes of a command besides its reply. */
-static void follow_up(const char *command, const json_t *arguments)
+/* The guest was asked for the device; what it does about it is in the script. */
+static struct answer request_removal(const char *id)
 {
-    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "ahead") != 0)
-        device_deleted(model_text(arguments, "id"));
+    bool stays = goes("never") || goes("reset") || goes("late") || goes("refused");
+    if (!stays || json_object_get(fake.model.devices, id) == NULL)
+        return model_drop(fake.model.devices, id, "DeviceNotFound");
+    bool again = json_object_get(fake.unplugging, id) != NULL;
+    json_object_set_new(fake.unplugging, id, json_true());
+    if (again && goes("late"))
+        return answer_refusal("GenericError",
+                              memory_format("Device %s is already in the process of unplug", id));
+    return answer_empty();
+}
+
+/* What becomes of a request besides its reply. */
+static void follow_removal(const char *id, bool done)
+{
+    if (goes("refused"))
+        send_event("DEVICE_UNPLUG_GUEST_ERROR",
+                   json_pack("{s:s, s:s}", "device", id, "path", "/machine/peripheral/x"));
+    if (goes("late") && !done && json_object_del(fake.model.devices, id) == 0)
+        device_deleted(id);
+    else if (done && !goes("ahead") && json_object_get(fake.unplugging, id) == NULL)
+        device_deleted(id);
+}
+
+/* A reset completes what the guest was asked for and did not answer. */
+static void reset(void)
+{
+    const char *id;
+    json_t *asked;
+    send_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
+    json_object_foreach (fake.unplugging, id, asked) {
+        if (goes("reset") && json_object_del(fake.model.devices, id) == 0)
+            device_deleted(id);
+    }
+}
+
+/* What comes of a command besides its reply. */
+static void follow_up(const char *command, const json_t *arguments, bool done)
+{
+    if (strcmp(command, "device_del") == 0)
+        follow_removal(model_text(arguments, "id"), done);
+    if (!done)
+        return;
     if (strcmp(command, "cont") == 0) {
         fake.model.status = "running";
         send_event("RESUME", NULL);
@@ -198,7 +262,7 @@ static void follow_up(const char *command, const json_t *arguments)
         fake.model.status = "paused";
         send_event("STOP", NULL);
     } else if (strcmp(command, "system_reset") == 0) {
-        send_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
+        reset();
     } else if (strcmp(command, "system_powerdown") == 0) {
         send_event("POWERDOWN", NULL);
         send_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-shutdown"));
@@ -209,17 +273,18 @@ static void follow_up(const char *command, const json_t *arguments)
     }
 }
 
-static const char *failing_rule(const char *command)
+/* The rule for this command by its number, else by its name. */
+static const char *rule_for(const char *verb, const char *command)
 {
     AUTO_FREE char *number = memory_format("%zu", fake.commands);
-    const char *by_number = script_rest(&fake.script, "fail", number);
-    return by_number != NULL ? by_number : script_rest(&fake.script, "fail", command);
+    const char *by_number = script_rest(&fake.script, verb, number);
+    return by_number != NULL ? by_number : script_rest(&fake.script, verb, command);
 }
 
 static struct answer answer_command(const char *command, json_t *arguments, size_t descriptors)
 {
-    const char *fail = failing_rule(command), *given = script_rest(&fake.script, "return", command);
-    const char *big = script_rest(&fake.script, "big", command);
+    const char *fail = rule_for("fail", command), *given = rule_for("return", command);
+    const char *big = rule_for("big", command);
     if (fail != NULL) {
         size_t class = strcspn(fail, " ");
         AUTO_FREE char *name = memory_format("%.*s", (int)class, fail);
@@ -233,20 +298,61 @@ static struct answer answer_command(const char *command, json_t *arguments, size
         AUTO_FREE char *text = memory_zeroed(size + 1, 1);
         return answer_result(json_string(memset(text, 'x', size)));
     }
-    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "never") == 0)
-        return answer_empty(); /* the guest does not let go: it stays */
+    if (strcmp(command, "device_del") == 0)
+        return request_removal(model_text(arguments, "id"));
     return model_execute(&fake.model, command, arguments, descriptors);
 }
 
-static void reply(struct client *client, json_t *id, struct answer *answer)
+static void reply(struct client *client, json_t *id, const struct answer *answer)
 {
     if (answer->result != NULL)
-        send_json(client, json_pack("{s:o, s:O*}", "return", answer->result, "id", id));
+        send_json(client, json_pack("{s:O, s:O*}", "return", answer->result, "id", id));
     else
         send_json(client, json_pack("{s:{s:s, s:s}, s:O*}", "error", "class", answer->class, "desc",
                                     answer->text, "id", id));
-    free(answer->class);
-    free(answer->text);
+}
+
+/* NAME JSON, as if another client had sent it: it must succeed. */
+static void carry_out(const char *command, const char *text)
+{
+    AUTO_JSON json_t *arguments = json_loads(text, 0, NULL);
+    struct answer answer = model_execute(&fake.model, command, arguments, 1);
+    if (arguments == NULL || answer.result == NULL) {
+        fprintf(stderr, "fake-qmp: %s %s: %s\n", command, text,
+                answer.text != NULL ? answer.text : "not JSON");
+        exit(1);
+    }
+    json_decref(answer.result);
+}
+
+static void let_others_act(const char *command)
+{
+    const char *rule = rule_for("meanwhile", command);
+    if (rule == NULL)
+        return;
+    AUTO_FREE char *name = memory_format("%.*s", (int)strcspn(rule, " "), rule);
+    carry_out(name, rule + strcspn(rule, " "));
+}
+
+/* What stands ahead of a reply, or in its place. False: there is no reply, and nothing is done. */
+static bool before_reply(struct client *client, const char *command, const json_t *arguments,
+                         const char *id)
+{
+    const char *flood = rule_for("flood", command), *ahead = rule_for("ahead", command),
+               *raw = rule_for("raw", command);
+    if (rule_for("die", command) != NULL)
+        _exit(1);
+    if (flood != NULL)
+        send_flood(client, strtol(flood, NULL, 10));
+    if (ahead != NULL)
+        send_text(client, ahead, id);
+    if (strcmp(command, "device_del") == 0 && goes("ahead"))
+        device_deleted(model_text(arguments, "id"));
+    if (raw != NULL)
+        send_text(client, raw, id);
+    if (rule_for("close", command) != NULL)
+        client_end(client);
+    return raw == NULL && client->descriptor >= 0 && rule_for("silent", command) == NULL;
 }
 
 static void execute(struct client *client, const char *command, json_t *arguments, json_t *id)
@@ -255,33 +361,25 @@ static void execute(struct client *client, const char *command, json_t *argument
     client->descriptors = 0;
     fake.commands++;
     log_command(command, arguments, descriptors);
+    let_others_act(command);
     AUTO_FREE char *id_text = json_dumps(id, JSON_ENCODE_ANY);
-    const char *flood = script_rest(&fake.script, "flood", command),
-               *ahead = script_rest(&fake.script, "ahead", command);
-    const char *behind = script_rest(&fake.script, "behind", command),
-               *raw = script_rest(&fake.script, "raw", command);
-    if (script_rest(&fake.script, "die", command) != NULL)
-        _exit(1);
-    if (flood != NULL)
-        send_flood(client, strtol(flood, NULL, 10));
-    if (ahead != NULL)
-        send_text(client, ahead, id_text);
-    if (strcmp(command, "device_del") == 0 && strcmp(fake.deleted, "ahead") == 0)
-        device_deleted(model_text(arguments, "id"));
-    if (raw != NULL)
-        send_text(client, raw, id_text);
-    if (script_rest(&fake.script, "close", command) != NULL)
-        client_end(client);
-    if (raw != NULL || client->descriptor < 0 ||
-        script_rest(&fake.script, "silent", command) != NULL)
+    const char *behind = rule_for("behind", command);
+    if (!before_reply(client, command, arguments, id_text))
         return;
     struct answer answer = answer_command(command, arguments, descriptors);
-    bool done = answer.result != NULL;
-    reply(client, id, &answer);
+    write_state();
+    if (rule_for("drop", command) != NULL)
+        client_end(client);
+    else if (rule_for("mute", command) == NULL)
+        reply(client, id, &answer);
     if (behind != NULL)
         send_text(client, behind, id_text);
-    if (done && script_rest(&fake.script, "return", command) == NULL)
-        follow_up(command, arguments);
+    if (rule_for("return", command) == NULL)
+        follow_up(command, arguments, answer.result != NULL);
+    write_state();
+    json_decref(answer.result);
+    free(answer.class);
+    free(answer.text);
 }
 
 static void take_line(struct client *client, const char *line, size_t length)
@@ -400,6 +498,9 @@ static void follow_script(const char *path)
         fake.model.status = status->subject;
     if (deleted != NULL)
         fake.deleted = deleted->subject;
+    for (size_t i = 0; i < fake.script.count; i++)
+        if (strcmp(fake.script.rules[i].verb, "has") == 0)
+            carry_out(fake.script.rules[i].subject, fake.script.rules[i].rest);
 }
 
 static void begin(void)
@@ -420,6 +521,7 @@ static void begin(void)
         if (fake.sockets[i] != NULL)
             fake.clients[i].listener = listen_on(fake.sockets[i]);
     }
+    write_state();
     puts("ready");
     fflush(stdout);
 }
@@ -464,22 +566,24 @@ static void end(void)
     if (fake.pid_file != NULL)
         unlink(fake.pid_file);
     script_release(&fake.script);
+    json_decref(fake.unplugging);
     model_release(&fake.model);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"query", required_argument, NULL, 'q'},
-                                            {"pid-file", required_argument, NULL, 'p'},
-                                            {"log", required_argument, NULL, 'l'},
-                                            {"events", required_argument, NULL, 'e'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"query", required_argument, NULL, 'q'}, {"pid-file", required_argument, NULL, 'p'},
+        {"log", required_argument, NULL, 'l'},   {"events", required_argument, NULL, 'e'},
+        {"state", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
     model_begin(&fake.model);
+    fake.unplugging = memory_json(json_object());
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         const char **value = option == 'q'   ? &fake.sockets[1]
                              : option == 'p' ? &fake.pid_file
                              : option == 'l' ? &fake.log
                              : option == 'e' ? &fake.events
+                             : option == 's' ? &fake.state
                                              : NULL;
         if (value == NULL)
             return 2;
@@ -487,7 +591,7 @@ int main(int argc, char **argv)
     }
     if (optind >= argc) {
         fprintf(stderr, "usage: fake-qmp SOCKET [SCRIPT] [--query SOCKET] [--pid-file FILE] "
-                        "[--log FILE] [--events FILE]\n");
+                        "[--log FILE] [--events FILE] [--state FILE]\n");
         return 2;
     }
     fake.sockets[0] = argv[optind];

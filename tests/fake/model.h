@@ -20,7 +20,9 @@ struct model {
     json_t *netdevs;    /* id → arguments of netdev_add */
     json_t *fdsets;     /* number as text → opaque */
     json_t *names;      /* getfd names */
-    int64_t balloon;    /* bytes */
+    json_t *medium;     /* node-name in the drive of the device "cdrom", or null */
+    bool tray_open;
+    int64_t balloon; /* bytes */
 };
 
 /* What a command does to the model: a result, or a refusal with class and text. */
@@ -37,6 +39,7 @@ static inline void model_begin(struct model *model)
     model->netdevs = json_object();
     model->fdsets = json_object();
     model->names = json_object();
+    model->medium = json_null();
 }
 
 static inline void model_release(struct model *model)
@@ -46,6 +49,16 @@ static inline void model_release(struct model *model)
     json_decref(model->netdevs);
     json_decref(model->fdsets);
     json_decref(model->names);
+    json_decref(model->medium);
+}
+
+/* All of it, for a test to look at. */
+static inline json_t *model_state(const struct model *model)
+{
+    return memory_json(json_pack("{s:O, s:O, s:O, s:O, s:O, s:O, s:b}", "devices", model->devices,
+                                 "nodes", model->nodes, "netdevs", model->netdevs, "fdsets",
+                                 model->fdsets, "names", model->names, "medium", model->medium,
+                                 "tray_open", (int)model->tray_open));
 }
 
 static inline struct answer answer_result(json_t *result)
@@ -74,8 +87,7 @@ static inline const char *model_find(json_t *table, const char *key, const char 
 {
     const char *name;
     json_t *entry;
-    json_object_foreach(table, name, entry)
-    {
+    json_object_foreach (table, name, entry) {
         if (strcmp(model_text(entry, key), value) == 0)
             return name;
     }
@@ -122,11 +134,86 @@ static inline struct answer model_drop(json_t *table, const char *key, const cha
     return answer_empty();
 }
 
+static inline bool model_is_medium(const struct model *model, const char *node)
+{
+    return json_is_string(model->medium) && strcmp(json_string_value(model->medium), node) == 0;
+}
+
 static inline struct answer model_blockdev_del(struct model *model, const char *node)
 {
-    if (model_find(model->devices, "drive", node) != NULL)
+    if (model_find(model->devices, "drive", node) != NULL || model_is_medium(model, node))
         return answer_refusal("GenericError", memory_format("Node %s is in use", node));
     return model_drop(model->nodes, node, "GenericError");
+}
+
+/* The names of getfd that a netdev is made from are used up, also by a netdev that is refused. */
+static inline struct answer model_netdev_add(struct model *model, json_t *arguments)
+{
+    static const char *const keys[] = {"fd", "fds", "vhostfd", "vhostfds"};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        AUTO_FREE char *list = memory_copy(model_text(arguments, keys[i]));
+        char *rest = NULL;
+        for (char *name = strtok_r(list, ":", &rest); name != NULL;
+             name = strtok_r(NULL, ":", &rest))
+            if (json_object_del(model->names, name) != 0)
+                return answer_refusal(
+                    "GenericError",
+                    memory_format("File descriptor named '%s' has not been found", name));
+    }
+    return model_put(model->netdevs, model_text(arguments, "id"), arguments);
+}
+
+enum { MODEL_NODE_SIZE = 1 << 20 };
+
+static inline struct answer model_resize(struct model *model, const json_t *arguments)
+{
+    json_t *node = json_object_get(model->nodes, model_text(arguments, "node-name"));
+    if (node == NULL)
+        return answer_refusal("GenericError", memory_copy("Cannot find that node"));
+    json_object_set_new(node, "size", json_integer(json_number(arguments, "size", 0)));
+    return answer_empty();
+}
+
+/* The drive of the device "cdrom". */
+static inline struct answer model_drive(struct model *model, const char *command,
+                                        const json_t *arguments)
+{
+    const char *node = model_text(arguments, "node-name");
+    bool insert = strcmp(command, "blockdev-insert-medium") == 0;
+    if (strcmp(command, "blockdev-open-tray") == 0)
+        model->tray_open = true;
+    else if (strcmp(command, "blockdev-close-tray") == 0)
+        model->tray_open = false;
+    else if (!model->tray_open)
+        return answer_refusal("GenericError", memory_copy("Tray of device 'cdrom' is not open"));
+    else if (insert && !json_is_null(model->medium))
+        return answer_refusal("GenericError",
+                              memory_copy("There already is a medium in device 'cdrom'"));
+    else if (insert && json_object_get(model->nodes, node) == NULL)
+        return answer_refusal("GenericError", memory_format("Node '%s' not found", node));
+    else {
+        json_decref(model->medium);
+        model->medium = insert ? json_string(node) : json_null();
+    }
+    return answer_empty();
+}
+
+static inline json_t *model_query_block(const struct model *model)
+{
+    json_t *list = json_array(), *device;
+    const char *id;
+    json_object_foreach (model->devices, id, device) {
+        bool drive = strcmp(id, "cdrom") == 0;
+        const char *node = drive ? json_string_value(model->medium) : json_text(device, "drive");
+        json_t *inserted = node == NULL ? NULL : json_pack("{s:s}", "node-name", node);
+        if (drive || node != NULL)
+            json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:o*}", "device", "", "qdev", id,
+                                                  "removable", (int)drive, "inserted", inserted));
+        if (drive)
+            json_object_set_new(json_array_get(list, json_array_size(list) - 1), "tray_open",
+                                json_boolean(model->tray_open));
+    }
+    return list;
 }
 
 static inline json_t *model_query_pci(struct model *model)
@@ -137,8 +224,7 @@ static inline json_t *model_query_pci(struct model *model)
     for (int slot = 0; slot < 2; slot++)
         json_array_append_new(devices, json_pack("{s:i, s:i, s:i, s:s}", "bus", 0, "slot", slot,
                                                  "function", 0, "qdev_id", ""));
-    json_object_foreach(model->devices, id, device)
-    {
+    json_object_foreach (model->devices, id, device) {
         const char *address = json_text(device, "addr");
         if (address != NULL)
             json_array_append_new(devices, json_pack("{s:i, s:i, s:i, s:s}", "bus", 0, "slot",
@@ -153,11 +239,12 @@ static inline json_t *model_query_nodes(struct model *model)
     json_t *nodes = json_array();
     const char *name;
     json_t *node;
-    json_object_foreach(model->nodes, name, node)
-    {
-        json_array_append_new(nodes, json_pack("{s:s, s:s, s:b}", "node-name", name, "drv",
+    json_object_foreach (model->nodes, name, node) {
+        json_int_t size = (json_int_t)json_number(node, "size", MODEL_NODE_SIZE);
+        json_array_append_new(nodes, json_pack("{s:s, s:s, s:b, s:{s:I}}", "node-name", name, "drv",
                                                model_text(node, "driver"), "ro",
-                                               json_truth(node, "read-only", false)));
+                                               json_truth(node, "read-only", false), "image",
+                                               "virtual-size", size));
     }
     return nodes;
 }
@@ -167,8 +254,7 @@ static inline json_t *model_query_fdsets(struct model *model)
     json_t *sets = json_array();
     const char *number;
     json_t *opaque;
-    json_object_foreach(model->fdsets, number, opaque)
-    {
+    json_object_foreach (model->fdsets, number, opaque) {
         json_array_append_new(sets, json_pack("{s:i, s:[{s:i, s:O}]}", "fdset-id",
                                               (int)strtol(number, NULL, 10), "fds", "fd", 9,
                                               "opaque", opaque));
@@ -181,12 +267,22 @@ static inline json_t *model_qom_list(struct model *model)
     json_t *list = json_pack("[{s:s, s:s}]", "name", "type", "type", "string");
     const char *id;
     json_t *device;
-    json_object_foreach(model->devices, id, device)
-    {
+    json_object_foreach (model->devices, id, device) {
         AUTO_FREE char *type = memory_format("child<%s>", model_text(device, "driver"));
         json_array_append_new(list, json_pack("{s:s, s:s}", "name", id, "type", type));
     }
     return list;
+}
+
+/* The first number that no set has; the caller frees its text. */
+static inline char *model_free_set(const struct model *model, int64_t *number)
+{
+    for (*number = 0;; (*number)++) {
+        char *text = memory_format("%lld", (long long)*number);
+        if (json_object_get(model->fdsets, text) == NULL)
+            return text;
+        free(text);
+    }
 }
 
 static inline struct answer model_fds(struct model *model, const char *command, json_t *arguments,
@@ -198,15 +294,18 @@ static inline struct answer model_fds(struct model *model, const char *command, 
     if (brings && descriptors != 1)
         return answer_refusal("GenericError",
                               memory_copy("No file descriptor supplied via SCM_RIGHTS"));
-    if (strcmp(command, "getfd") == 0)
-        return model_put(model->names, name, json_true());
+    if (strcmp(command, "getfd") == 0) { /* a name that is there already gets the new descriptor */
+        json_object_set_new(model->names, name, json_true());
+        return answer_empty();
+    }
     if (strcmp(command, "closefd") == 0)
         return model_drop(model->names, name, "GenericError");
     if (strcmp(command, "remove-fd") == 0)
         return model_drop(model->fdsets, set, "GenericError");
-    json_object_set_new(model->fdsets, set, json_string(model_text(arguments, "opaque")));
-    return answer_result(json_pack("{s:I, s:i}", "fdset-id",
-                                   (json_int_t)json_number(arguments, "fdset-id", 0), "fd", 9));
+    int64_t number = json_number(arguments, "fdset-id", -1);
+    AUTO_FREE char *free_set = number < 0 ? model_free_set(model, &number) : memory_copy(set);
+    json_object_set_new(model->fdsets, free_set, json_string(model_text(arguments, "opaque")));
+    return answer_result(json_pack("{s:I, s:i}", "fdset-id", (json_int_t)number, "fd", 9));
 }
 
 static inline struct answer model_query(struct model *model, const char *command)
@@ -220,6 +319,8 @@ static inline struct answer model_query(struct model *model, const char *command
         return answer_result(model_query_nodes(model));
     if (strcmp(command, "query-fdsets") == 0)
         return answer_result(model_query_fdsets(model));
+    if (strcmp(command, "query-block") == 0)
+        return answer_result(model_query_block(model));
     if (strcmp(command, "query-balloon") == 0)
         return answer_result(json_pack("{s:I}", "actual", (json_int_t)model->balloon));
     if (strcmp(command, "query-version") == 0)
@@ -242,11 +343,17 @@ static inline struct answer model_execute(struct model *model, const char *comma
     if (strcmp(command, "blockdev-del") == 0)
         return model_blockdev_del(model, model_text(arguments, "node-name"));
     if (strcmp(command, "netdev_add") == 0)
-        return model_put(model->netdevs, model_text(arguments, "id"), arguments);
+        return model_netdev_add(model, arguments);
     if (strcmp(command, "netdev_del") == 0)
         return model_drop(model->netdevs, model_text(arguments, "id"), "DeviceNotFound");
     if (strstr("add-fd remove-fd getfd closefd", command) != NULL)
         return model_fds(model, command, arguments, descriptors);
+    if (strcmp(command, "block_resize") == 0)
+        return model_resize(model, arguments);
+    if (strstr("blockdev-open-tray blockdev-close-tray blockdev-insert-medium "
+               "blockdev-remove-medium",
+               command) != NULL)
+        return model_drive(model, command, arguments);
     if (strcmp(command, "qom-list") == 0)
         return answer_result(model_qom_list(model));
     if (strcmp(command, "balloon") == 0)

@@ -25,6 +25,13 @@ static const struct cli_option table[] = {
     {"file", 0, CLI_TEXT, offsetof(struct options, file), "FILE", "what to read", 0, 0}};
 static const char *const usage_lines[] = {"INSTANCE… [--force]", "--all", NULL};
 static const char *const actions[] = {"add", "del", NULL};
+static const char *const add_keys[] = {"path", "size", NULL};
+
+static const char *const *action_keys(const char *action)
+{
+    return strcmp(action, "add") == 0 ? add_keys : NULL;
+}
+
 static const char *const notes[] = {"  A note that is indented and goes on well beyond the "
                                     "eightieth column of the terminal, so that it is wrapped.",
                                     NULL};
@@ -36,6 +43,7 @@ static const struct cli_command command = {.program = "kvm-unit",
                                            .common_offset = offsetof(struct options, common),
                                            .operand = "instance",
                                            .actions = actions,
+                                           .action_keys = action_keys,
                                            .notes = notes};
 
 enum { WORDS_MAX = 16 };
@@ -222,7 +230,7 @@ TEST(words, "completions get options, what they take, operands and actions")
     CHECK_NUMBER(parse_apart("--complete-words", 1, NULL, &printed), 0);
     CHECK_HAS(printed, "--force\n--slot\n");
     CHECK_HAS(printed, "argument:--file:FILE\nargument:--run-dir:DIR\n");
-    CHECK_HAS(printed, "operand:instance\naction:add\naction:del\n");
+    CHECK_HAS(printed, "operand:instance\naction:add\nkey:add:path\nkey:add:size\naction:del\n");
     CHECK(strstr(printed, "what comes next") == NULL);
     return true;
 }

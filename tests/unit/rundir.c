@@ -229,6 +229,31 @@ TEST(stale_holder, "the line of a dead holder is not shown, and goes with the ne
     return true;
 }
 
+TEST(dying_holder, "who inherited the lock of a dead holder is waited for, but only a moment")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_RUNDIR struct rundir rundir = {0};
+    CHECK(opens(&rundir, &scratch));
+    static const int dying_ms[] = {100, 3000};
+    for (size_t i = 0; i < 2; i++) {
+        int lock = -1, status = -1;
+        pid_t child = fork();
+        if (child == 0) {
+            bool locked = rundir_lock(&rundir, "web1", clock_deadline(0), &lock, NULL) == 0;
+            if (locked && fork() == 0) /* as a child between fork and exec */
+                clock_sleep_ms(dying_ms[i]);
+            _exit(locked ? 0 : 1);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+        int64_t begin = clock_now_ms();
+        int result = rundir_lock(&rundir, "web1", clock_deadline(0), &lock, NULL);
+        CHECK_NUMBER(result, i == 0 ? 0 : -1);
+        CHECK(clock_now_ms() - begin < 2000);
+        memory_close(&lock);
+    }
+    return true;
+}
+
 TEST(planted_lock, "a planted lock file is refused and its target left alone")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -256,11 +281,12 @@ TEST(names, "every place but lock, log and events makes an instance known, once,
         "pid/m1",           "pid/m2",          "ctrl/m2.qmp",    "conf/m2.runtime",
         "uid/m3",           "ctrl/m4.monitor", "ctrl/m5.serial", "ctrl/m6.dot.qga",
         "conf/m7.runtime",  "keymap/m8",       "lock/no1",       "log/no2.log",
-        "events/no3.jsonl", "ctrl/no4.other",  "conf/no5",       "conf/.no6.runtime.tmp",
+        "events/no3.jsonl", "ctrl/no4.other",  "conf/no5",       "conf/.o1.runtime.tmp",
         "pid/-no7",         "pid/no 8",        "ctrl/.qmp",      "pid/a1",
+        "conf/.no9.tmp",
     };
     static const char *const expected[] = {"a1",     "m1", "m2", "m3", "m4", "m5",
-                                           "m6.dot", "m7", "m8", "m9", "n1"};
+                                           "m6.dot", "m7", "m8", "m9", "n1", "o1"};
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
     AUTO_RUNDIR struct rundir rundir = {0};
     CHECK(opens(&rundir, &scratch));
@@ -325,9 +351,12 @@ TEST(files_of_one, "any file but the lock counts as a file of the instance")
     CHECK(symlinkat("nowhere", rundir.fd, "ctrl/web1.vnc") == 0);
     CHECK(rundir_has_files(&rundir, "web1"));
     CHECK(!rundir_has_files(&rundir, "web"));
+    CHECK(scratch_write(&scratch, "run/conf/.web2.runtime.tmp",
+                        "")); /* all that a killed start left */
+    CHECK(rundir_has_files(&rundir, "web2"));
     return true;
 }
 
 UNIT_MAIN(UNIT(making), UNIT(absent), UNIT(existing), UNIT(refusing), UNIT(paths), UNIT(long_names),
-          UNIT(locking), UNIT(waiting), UNIT(stale_holder), UNIT(planted_lock), UNIT(names),
-          UNIT(no_names), UNIT(many_names), UNIT(files_of_one))
+          UNIT(locking), UNIT(waiting), UNIT(stale_holder), UNIT(dying_holder), UNIT(planted_lock),
+          UNIT(names), UNIT(no_names), UNIT(many_names), UNIT(files_of_one))

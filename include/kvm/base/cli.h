@@ -48,6 +48,8 @@ struct cli_command {
     size_t common_offset;       /* of struct cli_common in struct options */
     const char *operand;        /* completion of operands: "instance", "file", NULL */
     const char *const *actions; /* completion of the word after the first operand; NULL: none */
+    /* KEY=VALUE words of an action, for completion; the function NULL: no action has any. */
+    const char *const *(*action_keys)(const char *action);
     const char *const *notes;   /* lines at the end of --help (exit statuses are added); NULL */
 };
 
