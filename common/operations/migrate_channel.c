@@ -163,39 +163,64 @@ int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t d
                : -1;
 }
 
-/* QEMU reads DIR/keys.psk once, while object-add runs; it may run as another user, so the directory is entered by a
- * name that cannot be guessed and the file can be read by all for that moment. */
-int channel_credentials(const struct rundir *rundir, const char *name, struct qmp *qmp,
-                        const char *key, bool server, deadline_t deadline, struct error *error)
+/* /dev/shm since QEMU may run as a user that can't enter the run directory. Our own directory, QEMU's own file. */
+static char *secret_directory(const char *name, bool server)
 {
-    char token[33];
-    AUTO_FREE char *line = memory_format("qemu:%s\n", key);
+    return memory_format("/dev/shm/kvm-suite.%s.%s", name, server ? "server" : "client");
+}
 
-    (void)rundir;
-    migration_token(token);
-    AUTO_FREE char *directory = memory_format("/dev/shm/kvm-suite-%.32s-%s", token, name);
+void channel_forget_secret(const char *name, bool server)
+{
+    AUTO_FREE char *directory = secret_directory(name, server);
     AUTO_FREE char *path = memory_format("%s/keys.psk", directory);
+    struct stat status;
+
+    if (lstat(directory, &status) < 0 || !S_ISDIR(status.st_mode) || status.st_uid != geteuid())
+        return;
+    unlink(path);
+    rmdir(directory);
+}
+
+static int write_secret(const char *directory, const char *key, pid_t qemu, struct error *error)
+{
+    AUTO_FREE char *path = memory_format("%s/keys.psk", directory);
+    AUTO_FREE char *line = memory_format("qemu:%s\n", key);
+    AUTO_FREE char *process = memory_format("/proc/%d", (int)qemu);
+    struct stat status;
+
     if (mkdir(directory, 0711) < 0 || chmod(directory, 0711) < 0)
         return error_errno(error, STATUS_FAILED, "%s", directory);
-    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    int result = file;
-    if (file >= 0) {
-        result = fchmod(file, 0644) < 0 ? -1 : file_write_all(file, line, strlen(line));
-        close(file);
+    if (stat(process, &status) < 0)
+        return error_errno(error, STATUS_FAILED, "QEMU (pid %d)", (int)qemu);
+    AUTO_CLOSE int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+    int result = file < 0 || fchown(file, status.st_uid, status.st_gid) < 0 ||
+                         file_write_all(file, line, strlen(line)) < 0
+                     ? error_errno(error, STATUS_FAILED, "%s", path)
+                     : 0;
+    explicit_bzero(line, strlen(line));
+    return result;
+}
+
+/* The client reads the file now; the server reads it when the client comes, so there it stays until then. */
+int channel_credentials(const char *name, struct qmp *qmp, pid_t qemu, const char *key, bool server,
+                        deadline_t deadline, struct error *error)
+{
+    AUTO_FREE char *directory = secret_directory(name, server);
+
+    channel_forget_secret(name, server);
+    if (write_secret(directory, key, qemu, error) < 0) {
+        channel_forget_secret(name, server);
+        return -1;
     }
-    if (result < 0)
-        error_errno(error, STATUS_FAILED, "%s", path);
     json_t *arguments = memory_json(json_pack(
         "{s:s, s:s, s:s, s:s, s:s*}", "qom-type", "tls-creds-psk", "id", credentials_id, "dir",
         directory, "endpoint", server ? "server" : "client", "username", server ? NULL : "qemu"));
-    if (result >= 0 &&
+    enum qmp_outcome outcome =
         qmp_call(qmp, "object-add", arguments,
-                 clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)), NULL, error) != QMP_DONE)
-        result = -1;
-    unlink(path);
-    rmdir(directory);
-    explicit_bzero(line, strlen(line));
-    return result < 0 ? -1 : 0;
+                 clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)), NULL, error);
+    if (!server || outcome != QMP_DONE)
+        channel_forget_secret(name, server);
+    return outcome == QMP_DONE ? 0 : -1;
 }
 
 void channel_drop_credentials(struct qmp *qmp, deadline_t deadline)

@@ -54,10 +54,11 @@ void channel_watch_link(int descriptor);
 /* getfd under `name` on this monitor. */
 int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t deadline,
                  struct error *error);
-/* A one-time pre-shared key as QEMU's TLS credentials "kvm-suite-tls"; the file that carries it lives only during the
- * call. `server`: the target. */
-int channel_credentials(const struct rundir *rundir, const char *name, struct qmp *qmp,
-                        const char *key, bool server, deadline_t deadline, struct error *error);
+/* A one-time pre-shared key as QEMU's TLS credentials "kvm-suite-tls". `server`: the target, where the file that carries
+ * it must stay until the source has connected: channel_forget_secret removes it. */
+int channel_credentials(const char *name, struct qmp *qmp, pid_t qemu, const char *key, bool server,
+                        deadline_t deadline, struct error *error);
+void channel_forget_secret(const char *name, bool server);
 void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
 
 /* ---- migrate_setup.c: capabilities and parameters, the same on both sides ---- */

@@ -39,11 +39,36 @@ json_t *migrate_plan(const struct instance *instance, const struct migrate_optio
         add_capability(capabilities, name, true);
     json_t *parameters = memory_json(
         json_pack("{s:I, s:I}", "max-bandwidth", bandwidth * 1048576, "downtime-limit", downtime));
+    json_object_update_new(parameters,
+                           json_pack("{s:s, s:s}", "tls-creds", "", "tls-hostname", ""));
     if (!options->plain_tcp)
-        json_object_update_new(
-            parameters, json_pack("{s:s, s:s}", "tls-creds", "kvm-suite-tls", "tls-hostname", ""));
+        json_object_update_new(parameters, json_pack("{s:s, s:s}", "tls-creds", "kvm-suite-tls",
+                                                     "tls-hostname", "kvm-suite"));
     return memory_json(
         json_pack("{s:o, s:o}", "capabilities", capabilities, "parameters", parameters));
+}
+
+/* What an earlier migration has left switched on is switched off, unless it is wanted again. */
+static int switch_off_others(struct qmp *qmp, json_t *capabilities, deadline_t deadline,
+                             struct error *error)
+{
+    AUTO_JSON json_t *all = NULL;
+    size_t i, k;
+    json_t *one, *wanted;
+
+    if (qmp_call(qmp, "query-migrate-capabilities", NULL, deadline, &all, error) != QMP_DONE)
+        return -1;
+    json_array_foreach (all, i, one) {
+        const char *name = json_text(one, "capability");
+        bool ours = name == NULL || !json_truth(one, "state", false);
+        json_array_foreach (capabilities, k, wanted) {
+            const char *other = json_text(wanted, "capability");
+            ours = ours || (other != NULL && strcmp(other, name) == 0);
+        }
+        if (!ours)
+            add_capability(capabilities, name, false);
+    }
+    return 0;
 }
 
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
@@ -56,6 +81,8 @@ int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t d
         add_capability(capabilities, "late-block-activate", true);
         json_object_del(parameters, "tls-hostname");
     }
+    if (switch_off_others(qmp, capabilities, deadline, error) < 0)
+        return -1;
     json_t *arguments = memory_json(json_pack("{s:o}", "capabilities", capabilities));
     if (qmp_call(qmp, "migrate-set-capabilities", arguments, deadline, NULL, error) == QMP_DONE &&
         qmp_call(qmp, "migrate-set-parameters", parameters, deadline, NULL, error) == QMP_DONE)

@@ -332,8 +332,8 @@ static int connect_memory(struct sending *sending, const json_t *answer, struct 
         return -1;
     channel_watch_link(stream);
     if (key != NULL && key[0] != '\0' &&
-        channel_credentials(sending->rundir, sending->name, sending->qmp, key, false, deadline,
-                            error) < 0)
+        channel_credentials(sending->name, sending->qmp, sending->session.process.pid, key, false,
+                            deadline, error) < 0)
         return error_prefix(error, "TLS");
     if (migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
         return -1;
@@ -512,21 +512,34 @@ static void undo(struct sending *sending, struct error *error)
         return;
     }
     qmp_release(&sending->qmp);
-    if (sending->recorded &&
+    bool dead = process_wait_gone(sending->session.process.pidfd, clock_deadline(0));
+    if (sending->recorded && !dead &&
         source_abort(&sending->session, clock_deadline(SWITCH_MS), &second) < 0) {
         error->status = STATUS_INCOMPLETE;
         error_append(error, "; going back: %s", second.text);
         return;
     }
+    AUTO_JSON json_t *answer = NULL;
     if (sending->accepted &&
         remote_ask(&sending->remote,
                    json_pack("{s:s, s:s}", "stage", "abort", "token", sending->abort_token),
-                   clock_deadline(SWITCH_MS), NULL, &second) < 0) {
+                   clock_deadline(SWITCH_MS), &answer, &second) < 0) {
         error_append(error, "; the guest runs here; on %s: kvm-migrate %s abort --token %s",
                      sending->options->target, sending->name, sending->abort_token);
         return;
     }
-    error_append(error, "; the guest runs here as before");
+    /* An incoming QEMU tells what went wrong in its messages only. */
+    const char *words = json_text(answer, "words");
+    if (words != NULL && words[0] != '\0')
+        error_append(error, "; QEMU on the target said: %s", words);
+    if (dead)
+        error_append(
+            error,
+            "; with QEMU the guest is gone: 'kvm-cleanup %s' removes what it left, then it "
+            "can be started again",
+            sending->name);
+    else
+        error_append(error, "; the guest runs here as before");
 }
 
 /* The capabilities are QEMU's until they are set anew: leave none that a later migration does not want. */

@@ -130,6 +130,7 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
                        clock_earlier(deadline, clock_deadline(END_MS)), error) < 0)
         return -1;
     monitor_forget(&session->process);
+    channel_forget_secret(session->name, true);
     return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
                         error);
 }
@@ -143,19 +144,19 @@ static char *last_words(const struct session *session)
     rundir_name(RUNDIR_LOG, session->name, name);
     AUTO_CLOSE int log = openat(session->rundir->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (log < 0 || fstat(log, &status) < 0)
-        return memory_copy("it left no message");
+        return memory_copy("");
     off_t from = status.st_size > TAIL_BYTES ? status.st_size - TAIL_BYTES : 0;
     ssize_t length = pread(log, text, sizeof(text), from);
     while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r'))
         length--;
-    return length > 0 ? text_escape(text, (size_t)length) : memory_copy("it left no message");
+    return length > 0 ? text_escape(text, (size_t)length) : memory_copy("");
 }
 
 static int qemu_has_ended(const struct session *session, struct error *error)
 {
     AUTO_FREE char *words = last_words(session);
-    return error_set(error, STATUS_FAILED, "the QEMU that was to take the guest has ended: %s",
-                     words);
+    return error_set(error, STATUS_FAILED, "the QEMU that was to take the guest has ended%s%s",
+                     words[0] != '\0' ? ": " : "", words);
 }
 
 /* Everything has arrived when query-migrate says "completed" and the guest stands paused. */
@@ -210,6 +211,7 @@ int target_vote(struct session *session, deadline_t deadline, struct error *erro
                    : -1;
     if (wait_for_copy(session, qmp, deadline, error) < 0)
         return -1;
+    channel_forget_secret(session->name, true);
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_READY);
     return runtime_commit(session->rundir, runtime, error);
 }
@@ -360,8 +362,8 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
 
     if (qmp == NULL)
         return -1;
-    if (key != NULL &&
-        channel_credentials(&serving->rundir, serving->name, qmp, key, true, deadline, error) < 0)
+    if (key != NULL && channel_credentials(serving->name, qmp, serving->session.process.pid, key,
+                                           true, deadline, error) < 0)
         return error_prefix(error, "TLS");
     return migrate_apply(qmp, json_member(request, "plan"), true, deadline, error);
 }
@@ -450,6 +452,7 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
 {
     const char *token = json_text(request, "token");
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS - 5000);
+    AUTO_FREE char *words = serving->accepted ? last_words(&serving->session) : NULL;
     int result = -1;
 
     if (!serving->accepted)
@@ -464,7 +467,7 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     } else {
         error_set(error, STATUS_USAGE, "%s: no such stage", stage);
     }
-    return result < 0 ? NULL : json_pack("{s:b}", "ok", 1);
+    return result < 0 ? NULL : json_pack("{s:b, s:s*}", "ok", 1, "words", words);
 }
 
 /* attach: a later session (recover) takes up what an earlier one left. */
@@ -563,6 +566,7 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     }
     enum status status = end_of_session(&serving);
     memory_close(&serving.listener);
+    channel_forget_secret(name, true);
     if (serving.tunnel_path != NULL)
         unlink(serving.tunnel_path);
     free(serving.tunnel_path);

@@ -5,6 +5,7 @@
 #include "kvm/operations/session.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/operations/migration.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/teardown.h"
 
@@ -57,6 +58,21 @@ int session_check_recorded(const struct session *session, struct error *error)
                      "else runs under this name; look at 'ps -fp %d' before anything is ended",
                      (int)session->process.pid, (int)session->runtime.pid,
                      (int)session->process.pid);
+}
+
+int session_check_settled(const struct session *session, struct error *error)
+{
+    enum migration_phase phase =
+        session->has_runtime ? migration_phase_of(&session->runtime) : PHASE_NONE;
+
+    if (phase == PHASE_NONE)
+        return 0;
+    return error_set(
+        error, STATUS_STATE,
+        "a migration of it is under way (this side is the %s, \"%s\"); 'kvm-migrate %s "
+        "status' shows it, 'recover' finishes or undoes it",
+        migration_side_of(&session->runtime) == MIGRATION_TARGET ? "target" : "source",
+        migration_phase_name(phase), session->name);
 }
 
 bool session_is_unstarted(const struct session *session, deadline_t deadline)

@@ -75,7 +75,7 @@ static int start_live(struct start *start, struct session *session, struct error
                          "an instance of this name runs with another uuid (%s, the definition says "
                          "%s); 'kvm-info %s' shows it",
                          runtime->instance.uuid, start->instance.uuid, session->name);
-    if (session_check_recorded(session, error) < 0)
+    if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0)
         return -1;
     AUTO_QMP struct qmp *qmp = monitor_open(&start->rundir, session->name, RUNDIR_QMP,
                                             &session->process, start->deadline, error);

@@ -141,7 +141,7 @@ static int stop_live(struct stop *stop, struct error *error)
                                         .kill_after_ms = stop->options->kill_after_ms,
                                         .progress = stop->options->observe};
 
-    if (session_check_recorded(session, error) < 0)
+    if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0)
         return -1;
     if (session_is_unstarted(session, stop->deadline) && !stop->options->reboot &&
         !stop->options->reset)
