@@ -41,7 +41,9 @@ static const char *state_by_events(const struct rundir *rundir, const char *name
 
 static const char *live_state(const struct session *session)
 {
-    if (session->has_runtime && session->runtime.state == RUNTIME_STARTING)
+    const struct runtime *runtime = &session->runtime;
+    if (session->has_runtime && (runtime->state == RUNTIME_STARTING ||
+                                 (runtime->state == RUNTIME_REBOOTING && runtime->pid == 0)))
         return "starting";
     const char *state = state_by_events(session->rundir, session->name);
     return state != NULL ? state : "running";

@@ -58,7 +58,9 @@ static int record_intent(void *plan, struct error *error)
 
     launch->fresh = runtime->generation == 0;
     launch->state_before = runtime->state;
-    runtime->state = RUNTIME_STARTING;
+    /* A reboot keeps its mark until the guest runs again: only so can 'kvm-stop --reboot', repeated, finish it. */
+    if (runtime->state != RUNTIME_REBOOTING)
+        runtime->state = RUNTIME_STARTING;
     runtime->pid = 0;
     runtime->start_time = 0;
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", process_boot_id());

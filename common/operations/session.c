@@ -5,11 +5,28 @@
 #include "kvm/operations/session.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+<<<<<<< HEAD
 #include "kvm/operations/migration.h"
+=======
+#include "kvm/base/transaction.h"
+>>>>>>> main
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/teardown.h"
 
 enum { STATUS_WAIT_MS = 3000 };
+
+/* What a command left that was killed while it wrote: nobody else writes now. */
+static void remove_temporaries(const struct rundir *rundir, const char *name)
+{
+    static const enum rundir_file written[] = {RUNDIR_RUNTIME, RUNDIR_UID};
+
+    for (size_t i = 0; i < COUNT(written); i++) {
+        char path[RUNDIR_PATH_MAX];
+        rundir_name(written[i], name, path);
+        AUTO_FREE char *temporary = file_temporary(path);
+        file_remove(rundir->fd, temporary, NULL, NULL); /* what stays is in nobody's way */
+    }
+}
 
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error)
@@ -24,6 +41,8 @@ int session_open(struct session *session, const struct rundir *rundir, const str
         session_close(session);
         return -1;
     }
+    if (locked)
+        remove_temporaries(rundir, name);
     session->has_files = rundir_has_files(rundir, name);
     if (runtime_load(rundir, name, &session->runtime, &session->runtime_fault) == 0) {
         session->has_runtime = true;
@@ -79,7 +98,8 @@ bool session_is_unstarted(const struct session *session, deadline_t deadline)
 {
     char status[32];
 
-    if (!session->has_runtime || session->runtime.state != RUNTIME_STARTING)
+    if (!session->has_runtime ||
+        (session->runtime.state != RUNTIME_STARTING && session->runtime.state != RUNTIME_REBOOTING))
         return false;
     if (!session_is_live(session))
         return true;

@@ -83,6 +83,12 @@ static int start_live(struct start *start, struct session *session, struct error
         return error_prefix(error, "it runs (pid %d)", (int)session->process.pid);
     tell_process(start, runtime);
     bool waits = strcmp(status, "prelaunch") == 0;
+    if (!waits && session->runtime.state == RUNTIME_REBOOTING && !start->options->dry_run) {
+        session->runtime.state =
+            RUNTIME_RUNNING; /* a reboot that was killed before it ended the guest */
+        if (runtime_commit(&start->rundir, &session->runtime, error) < 0)
+            return -1;
+    }
     if (!waits || start->options->paused || start->options->dry_run) {
         set_text(start, memory_format("already running (pid %d, %s)", (int)session->process.pid,
                                       waits ? "paused before its first instruction" : status));

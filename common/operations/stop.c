@@ -143,9 +143,10 @@ static int stop_live(struct stop *stop, struct error *error)
 
     if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0)
         return -1;
-    if (session_is_unstarted(session, stop->deadline) && !stop->options->reboot &&
-        !stop->options->reset)
-        return finish(stop, false, "an interrupted start was undone", error);
+    if (!stop->options->reset && session_is_unstarted(session, stop->deadline))
+        return mark_rebooting(stop, true, error) < 0
+                   ? -1
+                   : finish(stop, stop->options->reboot, "an interrupted start was undone", error);
     if (stop->options->reset)
         return reset(stop, error);
     if (mark_rebooting(stop, true, error) < 0)

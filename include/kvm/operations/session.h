@@ -43,6 +43,8 @@ int session_check_settled(const struct session *session, struct error *error);
 
 /* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting", and QEMU (if it
  * lives) answers "prelaunch". Ending such a QEMU loses nothing. */
+/* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting" (or "rebooting", for
+ * the start of a reboot), and QEMU (if it lives) answers "prelaunch". Ending such a QEMU loses nothing. */
 bool session_is_unstarted(const struct session *session, deadline_t deadline);
 
 /* For an instance without a live QEMU, or one that session_is_unstarted: end it, remove everything. `ending`
