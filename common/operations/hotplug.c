@@ -92,7 +92,7 @@ static int check_state(struct hotplug *hotplug, struct error *error)
         return error_set(error, STATUS_STATE,
                          "its start was interrupted; repeat 'kvm-start' or 'kvm-stop %s'",
                          hotplug->name);
-    return session_check_recorded(session, error) < 0 ? -1 : session_check_settled(session, error);
+    return session_check_recorded(session, error);
 }
 
 static int check_migration(struct hotplug *hotplug, struct error *error)

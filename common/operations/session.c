@@ -5,11 +5,8 @@
 #include "kvm/operations/session.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
-<<<<<<< HEAD
 #include "kvm/operations/migration.h"
-=======
 #include "kvm/base/transaction.h"
->>>>>>> main
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/teardown.h"
 

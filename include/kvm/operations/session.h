@@ -41,8 +41,6 @@ int session_check_recorded(const struct session *session, struct error *error);
 /* Refuse while a migration is under way: STATUS_STATE. */
 int session_check_settled(const struct session *session, struct error *error);
 
-/* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting", and QEMU (if it
- * lives) answers "prelaunch". Ending such a QEMU loses nothing. */
 /* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting" (or "rebooting", for
  * the start of a reboot), and QEMU (if it lives) answers "prelaunch". Ending such a QEMU loses nothing. */
 bool session_is_unstarted(const struct session *session, deadline_t deadline);
