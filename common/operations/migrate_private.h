@@ -75,16 +75,19 @@ void migrate_compare(const json_t *here, const json_t *there, struct messages *p
 /* query-migrate; new reference. NULL with error. */
 json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error);
 
-/* ---- migrate_target.c ---- */
+/* ---- migrate_stages.c: the target's stages ---- */
 
 /* Commit: record, run the guest, set up routed NICs, announce. Needs the lock and a session. */
 int target_commit(struct session *session, const char *token, deadline_t deadline,
                   struct messages *warnings, struct error *error);
 int target_abort(struct session *session, const char *token, deadline_t deadline,
                  struct messages *warnings, struct error *error);
+/* The last words of QEMU on this side: when an incoming one dies, they alone tell why. The caller frees. */
+char *target_last_words(const struct session *session);
+struct qmp *target_monitor(const struct session *session, deadline_t deadline, struct error *error);
 int target_vote(struct session *session, deadline_t deadline, struct error *error);
 
-/* ---- migrate_source.c ---- */
+/* ---- migrate_back.c: the source's way back, and its end ---- */
 
 /* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
 int source_abort(struct session *session, deadline_t deadline, struct error *error);

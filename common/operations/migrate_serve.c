@@ -23,199 +23,6 @@
 
 enum { TAIL_BYTES = 600, LOOK_MS = 500, POLL_MS = 5, END_MS = 10000, SETUP_MS = 60000 };
 
-/* ---- commit, abort, vote: also for the stages as commands of their own ---- */
-
-static int check_token(const struct runtime *runtime, const char *key, const char *token,
-                       struct error *error)
-{
-    const char *expected = migration_text(runtime, key);
-
-    if (token != NULL && expected != NULL && expected[0] != '\0' && strcmp(token, expected) == 0)
-        return 0;
-    return error_set(
-        error, STATUS_STATE,
-        "this needs the %s of the source; 'kvm-migrate %s recover' there gives it when "
-        "it is safe",
-        strcmp(key, "commit_token") == 0 ? "commit token" : "abort token", runtime->instance.name);
-}
-
-static struct qmp *open_monitor(const struct session *session, deadline_t deadline,
-                                struct error *error)
-{
-    return monitor_open(session->rundir, session->name, RUNDIR_QMP, &session->process, deadline,
-                        error);
-}
-
-/* Routed NICs get their route when the guest is here; the others have been set up on accept. */
-static void set_up_routed(const struct session *session, deadline_t deadline,
-                          struct messages *warnings)
-{
-    const struct instance *instance = &session->runtime.instance;
-
-    for (size_t i = 0; i < instance->nic_count; i++) {
-        const struct nic *nic = &instance->nics[i];
-        const char *tap = migration_tap(&session->runtime, nic->uuid);
-        struct error error = {0};
-        if (tap == NULL)
-            continue;
-        if (network_write_tap(session->rundir, session->name, i, nic->uuid, tap, &error) < 0 ||
-            network_ifup(instance, i, tap, session->node->path, deadline, &error) < 0)
-            messages_add(warnings, "nics[%zu]: %s", i, error.text);
-    }
-}
-
-static int run_guest(struct session *session, deadline_t deadline, struct messages *warnings,
-                     struct error *error)
-{
-    char status[32];
-    AUTO_QMP struct qmp *qmp = open_monitor(session, deadline, error);
-
-    if (qmp == NULL || monitor_status(qmp, deadline, status, error) < 0)
-        return -1;
-    if (session->runtime.state == RUNTIME_RUNNING && strcmp(status, "running") != 0) {
-        events_note(session->rundir, session->name, "KVM_SUITE_ACTION", "cont", NULL);
-        if (qmp_call(qmp, "cont", NULL, deadline, NULL, error) != QMP_DONE)
-            return error_prefix(error, "the guest is here and may run, but does not yet");
-    }
-    channel_drop_credentials(qmp, deadline);
-    set_up_routed(session, deadline, warnings);
-    qmp_call(qmp, "announce-self",
-             json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),
-             deadline, NULL, NULL);
-    return 0;
-}
-
-int target_commit(struct session *session, const char *token, deadline_t deadline,
-                  struct messages *warnings, struct error *error)
-{
-    struct runtime *runtime = &session->runtime;
-    bool again = migration_phase_of(runtime) == PHASE_NONE &&
-                 migration_side_of(runtime) == MIGRATION_TARGET &&
-                 migration_text(runtime, "commit_token") != NULL;
-
-    if (!again &&
-        (migration_side_of(runtime) != MIGRATION_TARGET ||
-         migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_COMMIT) == NULL))
-        return migration_out_of_order(runtime, STAGE_COMMIT, error);
-    if (check_token(runtime, "commit_token", token, error) < 0)
-        return -1;
-    if (!again) {
-        const char *paused = migration_text(runtime, "paused");
-        runtime->state = paused != NULL ? RUNTIME_PAUSED : RUNTIME_RUNNING;
-        migration_set_phase(runtime, MIGRATION_TARGET, PHASE_NONE);
-        if (runtime_commit(session->rundir, runtime, error) < 0)
-            return -1;
-    }
-    return run_guest(session, deadline, warnings, error);
-}
-
-int target_abort(struct session *session, const char *token, deadline_t deadline,
-                 struct messages *warnings, struct error *error)
-{
-    const struct runtime *runtime = &session->runtime;
-    const struct migration_rule *rule =
-        session->has_runtime && migration_side_of(runtime) == MIGRATION_TARGET
-            ? migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_ABORT)
-            : NULL;
-    struct teardown_options options = {.deadline = clock_deadline(SETUP_MS), .only_local = true};
-
-    if (!session->has_runtime)
-        return error_set(error, STATUS_STATE, "nothing of it is here");
-    if (rule == NULL)
-        return migration_out_of_order(runtime, STAGE_ABORT, error);
-    if (rule->need == NEED_ABORT_TOKEN && check_token(runtime, "abort_token", token, error) < 0)
-        return -1;
-    if (session_is_live(session) &&
-        powerdown_kill(session->rundir, session->name, &session->process, "migration aborted",
-                       clock_earlier(deadline, clock_deadline(END_MS)), error) < 0)
-        return -1;
-    monitor_forget(&session->process);
-    channel_forget_secret(session->name, true);
-    return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
-                        error);
-}
-
-/* The last words of QEMU here: when an incoming one dies, they alone tell why. The caller frees. */
-static char *last_words(const struct session *session)
-{
-    char name[RUNDIR_PATH_MAX], text[TAIL_BYTES];
-    struct stat status;
-
-    rundir_name(RUNDIR_LOG, session->name, name);
-    AUTO_CLOSE int log = openat(session->rundir->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (log < 0 || fstat(log, &status) < 0)
-        return memory_copy("");
-    off_t from = status.st_size > TAIL_BYTES ? status.st_size - TAIL_BYTES : 0;
-    ssize_t length = pread(log, text, sizeof(text), from);
-    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r'))
-        length--;
-    return length > 0 ? text_escape(text, (size_t)length) : memory_copy("");
-}
-
-static int qemu_has_ended(const struct session *session, struct error *error)
-{
-    AUTO_FREE char *words = last_words(session);
-    return error_set(error, STATUS_FAILED, "the QEMU that was to take the guest has ended%s%s",
-                     words[0] != '\0' ? ": " : "", words);
-}
-
-/* Everything has arrived when query-migrate says "completed" and the guest stands paused. */
-static int wait_for_copy(struct session *session, struct qmp *qmp, deadline_t deadline,
-                         struct error *error)
-{
-    char status[32];
-
-    for (;;) {
-        AUTO_JSON json_t *reply = migrate_query(qmp, deadline, error);
-        const char *phase = json_text(reply, "status");
-        if (reply == NULL)
-            return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
-                       ? qemu_has_ended(session, error)
-                       : -1;
-        if (phase != NULL && strcmp(phase, "failed") == 0)
-            return error_set(error, STATUS_FAILED, "receiving failed: %s",
-                             json_text(reply, "error-desc") != NULL ? json_text(reply, "error-desc")
-                                                                    : "no reason given");
-        if (phase != NULL && strcmp(phase, "completed") == 0)
-            break;
-        if (clock_passed(deadline))
-            return error_set(error, STATUS_FAILED, "not everything has arrived in time (%s)",
-                             phase != NULL ? phase : "no migration");
-        clock_sleep_ms(POLL_MS);
-    }
-    if (monitor_status(qmp, deadline, status, error) < 0)
-        return -1;
-    if (strcmp(status, "paused") != 0 && strcmp(status, "prelaunch") != 0 &&
-        strcmp(status, "inmigrate") != 0)
-        return error_set(error, STATUS_FAILED, "the received guest is \"%s\" instead of paused",
-                         status);
-    return 0;
-}
-
-int target_vote(struct session *session, deadline_t deadline, struct error *error)
-{
-    struct runtime *runtime = &session->runtime;
-    const struct migration_rule *rule =
-        migration_side_of(runtime) != MIGRATION_TARGET
-            ? NULL
-            : migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_VOTE);
-
-    if (rule == NULL)
-        return migration_out_of_order(runtime, STAGE_VOTE, error);
-    if (rule->need == NEED_NOTHING)
-        return 0;
-    AUTO_QMP struct qmp *qmp = open_monitor(session, deadline, error);
-    if (qmp == NULL)
-        return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
-                   ? qemu_has_ended(session, error)
-                   : -1;
-    if (wait_for_copy(session, qmp, deadline, error) < 0)
-        return -1;
-    channel_forget_secret(session->name, true);
-    migration_set_phase(runtime, MIGRATION_TARGET, PHASE_READY);
-    return runtime_commit(session->rundir, runtime, error);
-}
-
 /* ---- the session ---- */
 
 struct serving {
@@ -358,7 +165,7 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
                             struct error *error)
 {
     deadline_t deadline = clock_deadline(SETUP_MS);
-    AUTO_QMP struct qmp *qmp = open_monitor(&serving->session, deadline, error);
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
 
     if (qmp == NULL)
         return -1;
@@ -419,7 +226,7 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
 static json_t *answer_tree(struct serving *serving, struct error *error)
 {
     deadline_t deadline = clock_deadline(SETUP_MS);
-    AUTO_QMP struct qmp *qmp = open_monitor(&serving->session, deadline, error);
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
     json_t *tree = qmp == NULL ? NULL : migrate_tree(qmp, deadline, error);
 
     return tree == NULL ? NULL : json_pack("{s:b, s:o}", "ok", 1, "tree", tree);
@@ -438,7 +245,7 @@ static json_t *answer_receive(struct serving *serving, struct error *error)
     if (connection < 0)
         return NULL;
     channel_watch_link(connection);
-    AUTO_QMP struct qmp *qmp = open_monitor(&serving->session, deadline, error);
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
     if (qmp == NULL || channel_pass(qmp, connection, "kvm-suite-in", deadline, error) < 0)
         return NULL;
     json_t *arguments = memory_json(json_pack("{s:s}", "uri", "fd:kvm-suite-in"));
@@ -452,7 +259,7 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
 {
     const char *token = json_text(request, "token");
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS - 5000);
-    AUTO_FREE char *words = serving->accepted ? last_words(&serving->session) : NULL;
+    AUTO_FREE char *words = serving->accepted ? target_last_words(&serving->session) : NULL;
     int result = -1;
 
     if (!serving->accepted)

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "migrate_sending.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/operations/powerdown.h"
+#include "kvm/operations/reconcile.h"
+#include "kvm/operations/teardown.h"
+#include "kvm/qemu/events.h"
+#include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
+
+/* ---- opening ---- */
+
+static int check_instance(struct sending *sending, struct error *error)
+{
+    struct session *session = &sending->session;
+    const struct instance *instance = &session->runtime.instance;
+    char status[32];
+
+    if (!session_is_live(session))
+        return error_set(error, STATUS_STATE, "it does not run here");
+    if (!session->has_runtime)
+        return error_set(error, STATUS_STATE, "its runtime file can't be read: %s",
+                         session->runtime_fault.text);
+    if (session_check_recorded(session, error) < 0)
+        return -1;
+    if (migration_phase_of(&session->runtime) != PHASE_NONE)
+        return error_set(
+            error, STATUS_STATE,
+            "an earlier migration of it is \"%s\"; 'kvm-migrate %s recover' finishes or "
+            "undoes it",
+            migration_phase_name(migration_phase_of(&session->runtime)), sending->name);
+    for (size_t i = 0; i < instance->disk_count + instance->nic_count; i++) {
+        const char *uuid = i < instance->disk_count ? instance->disks[i].uuid
+                                                    : instance->nics[i - instance->disk_count].uuid;
+        if (runtime_device_state(&session->runtime, uuid) != DEVICE_PRESENT)
+            return error_set(error, STATUS_STATE,
+                             "device %s is being added or removed; 'kvm-hotplug %s list' shows it",
+                             uuid, sending->name);
+    }
+    if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)
+        return -1;
+    if (strcmp(status, "running") != 0 && strcmp(status, "paused") != 0)
+        return error_set(error, STATUS_STATE, "the guest is \"%s\", which can't be migrated",
+                         status);
+    return 0;
+}
+
+int sending_open(struct sending *sending, struct error *error)
+{
+    deadline_t deadline = clock_deadline(sending->options->timeout_ms);
+    struct session *session = &sending->session;
+
+    if (session_open(session, sending->rundir, sending->node, sending->name, true,
+                     clock_deadline(sending->options->wait_lock_ms), error) < 0)
+        return -1;
+    if (!session_is_live(session))
+        return check_instance(sending, error);
+    AUTO_FREE char *path = rundir_path(sending->rundir, RUNDIR_QMP, sending->name);
+    sending->qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
+    if (sending->qmp == NULL)
+        return -1;
+    sending->query = monitor_open(sending->rundir, sending->name, RUNDIR_QUERY, &session->process,
+                                  deadline, error);
+    if (sending->query == NULL)
+        return -1;
+    if (session->has_runtime &&
+        reconcile_live(sending->rundir, sending->node, &session->runtime, sending->qmp, deadline,
+                       &sending->result->warnings, error) < 0)
+        return -1;
+    if (check_instance(sending, error) < 0)
+        return -1;
+    const json_t *hvparams = session->runtime.instance.hvparams;
+    sending->address =
+        sending->options->address != NULL ? sending->options->address : sending->options->target;
+    sending->port = sending->options->port >= 0 ? sending->options->port
+                                                : hvparams_number(hvparams, "migration_port");
+    return 0;
+}
+
+static char *remote_command(const struct migrate_options *options)
+{
+    return options->remote != NULL ? memory_copy(options->remote)
+                                   : memory_format("ssh root@%s", options->target);
+}
+
+int sending_open_remote(struct sending *sending, struct error *error)
+{
+    const char *const words[] = {"kvm-migrate", sending->name, "serve", NULL};
+    AUTO_FREE char *command = remote_command(sending->options);
+
+    return remote_open(&sending->remote, command, words, error);
+}
+
+static json_t *request(const struct sending *sending, const char *stage)
+{
+    AUTO_FREE char *text = runtime_text(&sending->session.runtime);
+    json_t *whole = json_loads(text, 0, NULL);
+
+    return memory_json(json_pack("{s:s, s:o}", "stage", stage, "runtime", memory_json(whole)));
+}
+
+static void take_warnings(struct sending *sending, const json_t *answer)
+{
+    size_t i;
+    json_t *warning;
+
+    json_array_foreach (json_member(answer, "warnings"), i, warning)
+        messages_add(&sending->result->warnings, "on the target: %s", json_string_value(warning));
+}
+
+int sending_check_target(struct sending *sending, struct error *error)
+{
+    AUTO_JSON json_t *answer = NULL;
+
+    sending_say(sending, "check the target");
+    if (remote_ask(&sending->remote, request(sending, "check"), clock_deadline(MIGRATE_ANSWER_MS),
+                   &answer, error) < 0)
+        return -1;
+    take_warnings(sending, answer);
+    return 0;
+}
+
+/* ---- the steps of the way there ---- */
+
+int sending_accept(struct sending *sending, json_t **answer, struct error *error)
+{
+    json_t *question = request(sending, "accept");
+    char id[33];
+
+    sending_say(sending, "let the target accept");
+    migration_token(id);
+    migration_token(sending->commit_token);
+    migration_token(sending->abort_token);
+    json_object_update_new(
+        question,
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:O}", "id", id, "commit_token",
+                  sending->commit_token, "abort_token", sending->abort_token, "address",
+                  sending->address, "port", sending->port, "tls", (int)!sending->options->plain_tcp,
+                  "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
+    if (sending->session.runtime.state == RUNTIME_PAUSED)
+        json_object_set_new(question, "paused", memory_json(json_string("yes")));
+    if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), answer, error) <
+        0)
+        return -1;
+    sending->accepted = true;
+    take_warnings(sending, *answer);
+    return 0;
+}
+
+int sending_compare(struct sending *sending, struct error *error)
+{
+    AUTO_JSON json_t *answer = NULL;
+    AUTO_MESSAGES struct messages problems = {0};
+    deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
+    AUTO_JSON json_t *here = migrate_tree(sending->query, deadline, error);
+
+    sending_say(sending, "compare the devices of both sides");
+    if (here == NULL || remote_ask(&sending->remote, json_pack("{s:s}", "stage", "tree"), deadline,
+                                   &answer, error) < 0)
+        return -1;
+    migrate_compare(here, json_member(answer, "tree"), &problems);
+    if (problems.count == 0)
+        return 0;
+    messages_error(&problems, STATUS_STATE, error);
+    return error_prefix(error, "the two sides differ, nothing was copied");
+}
+
+/* Through the remote command's own pipe: a second session there joins our end with the waiting target's. */
+static int connect_tunnel(struct sending *sending, const char *token, struct error *error)
+{
+    const char *const words[] = {"kvm-migrate", sending->name, "pipe", NULL};
+    AUTO_FREE char *command = remote_command(sending->options);
+
+    (void)token;
+    return remote_open_stream(&sending->pipe, command, words, error);
+}
+
+int sending_connect(struct sending *sending, const json_t *answer, struct error *error)
+{
+    const char *token = json_text(answer, "token"), *key = json_text(answer, "key");
+    int64_t port = json_number(answer, "port", 0);
+    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
+    AUTO_JSON json_t *question = memory_json(json_pack("{s:s}", "stage", "receive"));
+
+    sending_say(sending, "connect for the memory");
+    if (token == NULL || strlen(token) != 32)
+        return error_set(error, STATUS_FAILED, "the target gave no token");
+    if (remote_write(sending->remote.to, question) < 0)
+        return error_errno(error, STATUS_FAILED, "the session with the target is lost");
+    AUTO_CLOSE int stream = sending->options->tunnel
+                                ? connect_tunnel(sending, token, error)
+                                : channel_connect(sending->address, port, token, deadline, error);
+    if (stream < 0)
+        return -1;
+    if (sending->options->tunnel && write(stream, token, 32) != 32)
+        return error_errno(error, STATUS_FAILED, "tunnel");
+    if (remote_answer(&sending->remote, deadline, NULL, error) < 0)
+        return -1;
+    channel_watch_link(stream);
+    if (key != NULL && key[0] != '\0' &&
+        channel_credentials(sending->name, sending->qmp, sending->session.process.pid, key, false,
+                            deadline, error) < 0)
+        return error_prefix(error, "TLS");
+    if (migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
+        return -1;
+    return channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "migrate_sending.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/operations/powerdown.h"
+#include "kvm/operations/reconcile.h"
+#include "kvm/operations/teardown.h"
+#include "kvm/qemu/events.h"
+#include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
+
+int sending_begin(struct sending *sending, struct error *error)
+{
+    deadline_t deadline = clock_deadline(SETUP_MS);
+
+    sending_say(sending, "copy the memory");
+    if (sending->options->non_live &&
+        qmp_call(sending->qmp, "stop", NULL, deadline, NULL, error) != QMP_DONE)
+        return -1;
+    json_t *arguments = memory_json(json_pack("{s:s}", "uri", "fd:kvm-suite-out"));
+    return qmp_call(sending->qmp, "migrate", arguments, deadline, NULL, error) == QMP_DONE ? 0 : -1;
+}
+
+/* ---- watching ---- */
+
+static void tell_progress(const struct sending *sending, const json_t *reply)
+{
+    const json_t *ram = json_member(reply, "ram");
+    const json_t *mbps = json_member(ram, "mbps");
+    struct migrate_progress progress = {
+        .phase = json_text(reply, "status") != NULL ? json_text(reply, "status") : "setup",
+        .transferred = json_number(ram, "transferred", 0),
+        .remaining = json_number(ram, "remaining", 0),
+        .total = json_number(ram, "total", 0),
+        .mbps = json_is_number(mbps) ? json_number_value(mbps) : 0,
+        .dirty_bytes_per_s =
+            json_number(ram, "dirty-pages-rate", 0) * json_number(ram, "page-size", 4096),
+        .expected_downtime_ms = json_number(reply, "expected-downtime", -1),
+        .seconds = clock_wall() - sending->began,
+    };
+
+    if (sending->options->progress != NULL)
+        sending->options->progress(&progress);
+}
+
+static int copy_failed(const json_t *reply, const char *phase, struct error *error)
+{
+    const char *why = json_text(reply, "error-desc");
+    return error_set(error, STATUS_FAILED, "copying %s%s%s",
+                     strcmp(phase, "failed") == 0 ? "failed" : "was cancelled",
+                     why != NULL ? ": " : "", why != NULL ? why : "");
+}
+
+static int deadline_reached(struct sending *sending, bool *paused, struct error *error)
+{
+    if (sending->options->on_deadline == ON_DEADLINE_PAUSE && !*paused) {
+        sending_say(sending, "the time is up: pause the guest so that the copy ends");
+        *paused = true;
+        return qmp_call(sending->qmp, "stop", NULL, clock_deadline(SETUP_MS), NULL, error) ==
+                       QMP_DONE
+                   ? 0
+                   : -1;
+    }
+    if (*paused)
+        return 0;
+    return error_set(
+        error, STATUS_FAILED,
+        "the copy did not converge by the deadline: the guest changes its memory faster "
+        "than it is sent; more --bandwidth or --downtime, --auto-converge, or "
+        "--on-deadline pause make it end");
+}
+
+/* Until QEMU stands before the switch-over, guest paused, all memory sent but the last rest. */
+int sending_watch(struct sending *sending, struct error *error)
+{
+    deadline_t deadline = sending->options->deadline_ms >= 0
+                              ? clock_deadline(sending->options->deadline_ms)
+                              : DEADLINE_NEVER;
+    bool paused = false;
+
+    for (;;) {
+        AUTO_JSON json_t *reply = migrate_query(sending->query, clock_deadline(SETUP_MS), error);
+        const char *phase = json_text(reply, "status");
+        if (reply == NULL)
+            return -1;
+        tell_progress(sending, reply);
+        if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
+            return copy_failed(reply, phase, error);
+        if (phase != NULL &&
+            (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
+            return 0;
+        if (sending->options->interrupted != NULL && *sending->options->interrupted)
+            return error_set(error, STATUS_FAILED, "interrupted");
+        if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)
+            return -1;
+        if (process_wait_gone(sending->session.process.pidfd, clock_deadline(LOOK_MS)))
+            return error_set(error, STATUS_FAILED, "QEMU here has ended while copying");
+    }
+}
+
+int sending_switch_over(struct sending *sending, struct error *error)
+{
+    deadline_t deadline = clock_deadline(SWITCH_MS);
+    json_t *arguments = memory_json(json_pack("{s:s}", "state", "pre-switchover"));
+
+    sending_say(sending, "switch over");
+    if (qmp_call(sending->qmp, "migrate-continue", arguments, deadline, NULL, error) != QMP_DONE)
+        return -1;
+    for (;;) {
+        AUTO_JSON json_t *reply = migrate_query(sending->query, deadline, error);
+        const char *phase = json_text(reply, "status");
+        if (reply == NULL)
+            return -1;
+        if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
+            return copy_failed(reply, phase, error);
+        if (phase != NULL && strcmp(phase, "completed") == 0) {
+            if (json_number(reply, "total-time", 0) == 0) {
+                clock_sleep_ms(ZERO_TIMES_MS);
+                sending->last = migrate_query(sending->query, deadline, NULL);
+            } else {
+                sending->last = json_incref(reply);
+            }
+            return 0;
+        }
+        if (clock_passed(deadline))
+            return error_set(error, STATUS_FAILED, "the target did not confirm the switch in time");
+        clock_sleep_ms(2);
+    }
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The source's side of one migration: what migrate_source.c, migrate_connect.c and migrate_copy.c share. */
+#ifndef KVM_OPERATIONS_MIGRATE_SENDING_H
+#define KVM_OPERATIONS_MIGRATE_SENDING_H
+
+#include "migrate_private.h"
+
+enum {
+    LOOK_MS = 100,     /* between two looks at the progress */
+    SETTLE_MS = 5000,  /* for QEMU to leave a cancelled migration */
+    SWITCH_MS = 30000, /* device state and the target's confirmation, guest paused */
+    END_MS = 10000,
+    SETUP_MS = 60000,
+    ZERO_TIMES_MS = 50, /* "completed" may come with times of zero: asked once more */
+};
+
+struct sending {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    const struct migrate_options *options;
+    struct result *result;
+    struct session session;
+    struct qmp *qmp;   /* actions; with oob where QEMU has it */
+    struct qmp *query; /* progress */
+    struct remote remote, pipe;
+    json_t *plan;
+    const char *address;
+    int64_t port;
+    bool accepted; /* the target holds an incoming QEMU */
+    bool recorded; /* "sending" is on our disk */
+    bool committed;
+    char commit_token[33], abort_token[33];
+    json_t *last; /* query-migrate at the end */
+    double began;
+};
+
+void sending_say(const struct sending *sending, const char *what);
+
+/* migrate_connect.c: lock, monitors, session with the target, and the stream for the memory. */
+int sending_open(struct sending *sending, struct error *error);
+int sending_open_remote(struct sending *sending, struct error *error);
+int sending_check_target(struct sending *sending, struct error *error);
+int sending_accept(struct sending *sending, json_t **answer, struct error *error);
+int sending_compare(struct sending *sending, struct error *error);
+int sending_connect(struct sending *sending, const json_t *answer, struct error *error);
+
+/* migrate_copy.c: from `migrate` to "completed". */
+int sending_begin(struct sending *sending, struct error *error);
+int sending_watch(struct sending *sending, struct error *error);
+int sending_switch_over(struct sending *sending, struct error *error);
+
+#endif
