@@ -102,4 +102,17 @@ void launch_check_user(struct launch *launch, const char *source, struct message
 void launch_check_vnc(struct launch *launch, const char *source, struct messages *problems);
 void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems);
 
+/* launch_network.c: taps, tap files and ifup of all NICs; and back. */
+int launch_bring_up_network(void *plan, struct error *error);
+int launch_take_down_network(void *plan, struct error *error);
+
+/* launch_qemu.c: bound sockets, the process, its first answer; and back. */
+int launch_make_sockets(void *plan, struct error *error);
+int launch_remove_sockets(void *plan, struct error *error);
+int launch_start_qemu(void *plan, struct error *error);
+int launch_end_qemu(void *plan, struct error *error);
+int launch_meet_qemu(void *plan, struct error *error);
+/* Put QEMU's own messages since this start into the error; returns -1. */
+int launch_say_what_qemu_said(const struct launch *launch, struct error *error);
+
 #endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "launch_private.h"
+#include "kvm/base/file.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
+#include "kvm/qemu/events.h"
+#include "kvm/qemu/monitor.h"
+
+enum { LOG_KEPT_BYTES = 1024 * 1024, LOG_TAIL_BYTES = 2048, END_WAIT_MS = 200, FIRST_DISK_SET = 2 };
+
+static const char *instance_name(const struct launch *launch)
+{
+    return launch->instance->name;
+}
+
+static int bind_socket(const struct launch *launch, enum launch_socket which, int *descriptor,
+                       struct error *error)
+{
+    AUTO_FREE char *path =
+        rundir_path(launch->rundir, launch_socket_file(which), instance_name(launch));
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set(error, STATUS_USAGE, "%s: longer than a socket's path can be", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return error_errno(error, STATUS_FAILED, "%s", path);
+    *descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*descriptor < 0)
+        return error_errno(error, STATUS_FAILED, "socket");
+    if (bind(*descriptor, (const struct sockaddr *)&address, sizeof(address)) < 0)
+        return error_errno(error, STATUS_FAILED, "%s", path);
+    return 0;
+}
+
+int launch_remove_sockets(void *plan, struct error *error)
+{
+    struct launch *launch = plan;
+    char name[RUNDIR_PATH_MAX];
+    int result = 0;
+
+    for (int i = 0; i < SOCKET_COUNT && !launch->unknown; i++) {
+        rundir_name(launch_socket_file((enum launch_socket)i), instance_name(launch), name);
+        if (launch_uses_socket(launch, (enum launch_socket)i) &&
+            file_remove(launch->rundir->fd, name, NULL, error) < 0)
+            result = -1;
+    }
+    return result;
+}
+
+int launch_make_sockets(void *plan, struct error *error)
+{
+    struct launch *launch = plan;
+
+    for (int i = 0; i < SOCKET_COUNT; i++) {
+        if (!launch_uses_socket(launch, (enum launch_socket)i))
+            continue;
+        if (bind_socket(launch, (enum launch_socket)i, &launch->sockets[i], error) < 0) {
+            launch_remove_sockets(launch, NULL);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* QEMU's messages: what an earlier run said is kept, unless it is much. */
+static int open_log(struct launch *launch, struct error *error)
+{
+    char name[RUNDIR_PATH_MAX];
+    struct stat status;
+
+    rundir_name(RUNDIR_LOG, instance_name(launch), name);
+    int log = openat(launch->rundir->fd, name,
+                     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (log < 0)
+        return error_errno(error, STATUS_FAILED, "%s/%s", launch->rundir->path, name);
+    if (fstat(log, &status) == 0 && status.st_size > LOG_KEPT_BYTES && ftruncate(log, 0) == 0)
+        status.st_size = 0;
+    launch->log_start = status.st_size;
+    return log;
+}
+
+/* What QEMU said since this start, for the message that it has ended. The caller frees. */
+static char *log_tail(const struct launch *launch)
+{
+    char name[RUNDIR_PATH_MAX], text[LOG_TAIL_BYTES + 1];
+    struct stat status;
+
+    rundir_name(RUNDIR_LOG, instance_name(launch), name);
+    AUTO_CLOSE int log = openat(launch->rundir->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (log < 0 || fstat(log, &status) < 0)
+        return memory_copy("");
+    off_t from = launch->log_start;
+    if (status.st_size - from > LOG_TAIL_BYTES)
+        from = status.st_size - LOG_TAIL_BYTES;
+    ssize_t length = pread(log, text, LOG_TAIL_BYTES, from);
+    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r'))
+        length--;
+    return length > 0 ? text_escape(text, (size_t)length) : memory_copy("");
+}
+
+int launch_say_what_qemu_said(const struct launch *launch, struct error *error)
+{
+    AUTO_FREE char *tail = log_tail(launch);
+
+    if (tail[0] == '\0')
+        return -1;
+    if (process_wait_gone(launch->pidfd, clock_deadline(END_WAIT_MS)))
+        error_set(error, STATUS_FAILED, "QEMU has ended: %s", tail);
+    else
+        error_append(error, "; QEMU says: %s", tail);
+    /* It knows its images by the number of their fd set only. */
+    for (size_t i = 0; i < launch->instance->disk_count; i++) {
+        AUTO_FREE char *set = memory_format("/dev/fdset/%zu\"", FIRST_DISK_SET + i);
+        AUTO_FREE char *bare = memory_format("/dev/fdset/%zu]", FIRST_DISK_SET + i);
+        if (strstr(tail, set) != NULL || strstr(tail, bare) != NULL)
+            error_append(error, "; it is about disks[%zu], %s", i, launch->instance->disks[i].path);
+    }
+    return -1;
+}
+
+static int prepare_chroot(const struct launch *launch, struct error *error)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    if (launch->chroot == NULL)
+        return 0;
+    rundir_name(RUNDIR_CHROOT, instance_name(launch), name);
+    return file_make_directory(launch->rundir->fd, name, 0700, error);
+}
+
+static int open_pid_file(struct launch *launch, struct error *error)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    rundir_name(RUNDIR_PID, instance_name(launch), name);
+    launch->pid_file =
+        openat(launch->rundir->fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (launch->pid_file < 0)
+        return error_errno(error, STATUS_FAILED, "%s/%s", launch->rundir->path, name);
+    return 0;
+}
+
+int launch_end_qemu(void *plan, struct error *error)
+{
+    struct launch *launch = plan;
+    char name[RUNDIR_PATH_MAX];
+
+    if (launch->unknown)
+        return 0;
+    qmp_release(&launch->qmp);
+    if (launch->pid > 0)
+        process_end_child(launch->pid, launch->pidfd);
+    launch->pid = 0;
+    rundir_name(RUNDIR_PID, instance_name(launch), name);
+    /* Somebody else may have taken the pid file meanwhile (another tool's start): then it is theirs. */
+    if (launch->pid_file >= 0 && process_lock_holder(launch->pid_file) != 0)
+        return error_set(error, STATUS_INCOMPLETE, "%s is locked by pid %d", name,
+                         (int)process_lock_holder(launch->pid_file));
+    if (file_remove(launch->rundir->fd, name, NULL, error) < 0)
+        return -1;
+    if (launch->chroot == NULL)
+        return 0;
+    rundir_name(RUNDIR_CHROOT, instance_name(launch), name);
+    if (unlinkat(launch->rundir->fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return error_errno(error, STATUS_INCOMPLETE, "%s/%s", launch->rundir->path, name);
+    return 0;
+}
+
+int launch_start_qemu(void *plan, struct error *error)
+{
+    static const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
+                                              NULL};
+    struct launch *launch = plan;
+
+    launch->plan.incoming = launch->options->incoming;
+    launch_number_descriptors(launch);
+    AUTO_JSON json_t *words = cmdline_build(launch->instance, &launch->plan, error);
+    if (words == NULL)
+        return -1;
+    AUTO_FREE const char **argv = memory_zeroed(json_array_size(words) + 1, sizeof(char *));
+    for (size_t i = 0; i < json_array_size(words); i++)
+        argv[i] = json_string_value(json_array_get(words, i));
+    AUTO_CLOSE int log = open_log(launch, error);
+    if (log < 0 || open_pid_file(launch, error) < 0 || prepare_chroot(launch, error) < 0)
+        return -1;
+    launch_number_descriptors(launch);
+    events_note(launch->rundir, instance_name(launch), "KVM_SUITE_START", "start", NULL);
+
+    struct process_spec spec = {
+        .argv = argv,
+        .environment = environment,
+        .descriptors = launch->table,
+        .descriptor_count = launch->table_count,
+        .input = -1,
+        .output = log,
+        .errors = log,
+        .new_session = true,
+        .die_with_parent_until_exec = true,
+        .no_core = true,
+        .no_new_privs = true,
+        .drop_user = launch->user != LAUNCH_ROOT && launch->chroot == NULL,
+        .uid = launch->uid,
+        .gid = launch->gid,
+        .pid_lock = 0,
+        .listen = launch->listen,
+        .listen_count = launch->listen_count,
+    };
+    launch->pid = process_spawn(&spec, &launch->pidfd, error);
+    if (launch->pid < 0) {
+        launch->pid = 0;
+        launch_end_qemu(launch, NULL);
+        return -1;
+    }
+    return 0;
+}
+
+/* QEMU is ready when it answers; that the answer is QEMU's own is proven by the peer's credentials. */
+int launch_meet_qemu(void *plan, struct error *error)
+{
+    struct launch *launch = plan;
+    AUTO_FREE char *path = rundir_path(launch->rundir, RUNDIR_QMP, instance_name(launch));
+    char status[32];
+
+    launch->qmp = qmp_connect_peer(path, launch->pid, false, launch->options->deadline, error);
+    if (launch->qmp == NULL && process_wait_gone(launch->pidfd, clock_deadline(100)))
+        error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
+    if (launch->qmp == NULL)
+        return launch_say_what_qemu_said(launch, error);
+    if (monitor_status(launch->qmp, launch->options->deadline, status, error) < 0)
+        return launch_say_what_qemu_said(launch, error);
+    const char *expected = launch->options->incoming ? "inmigrate" : "prelaunch";
+    if (strcmp(status, expected) != 0)
+        return error_set(error, STATUS_FAILED, "QEMU is \"%s\" instead of \"%s\"", status,
+                         expected);
+    return 0;
+}
