@@ -16,12 +16,12 @@ static int take_down_nic(struct launch *launch, size_t index, struct error *erro
     char tap[TAP_NAME_SIZE];
     int result = 0;
 
-    if (!network_read_tap(launch->rundir, name, nic->uuid, tap))
-        return 0;
+    bool set_up = network_read_tap(launch->rundir, name, nic->uuid, tap);
     /* Also when the time of the start is up: what ifup did must not stay. */
     deadline_t least = clock_deadline(UNDO_MS), given = launch->options->deadline;
     deadline_t deadline = given > least ? given : least;
-    if (network_ifdown(name, nic, index, tap, false, launch->node->path, deadline, error) < 0) {
+    if (set_up &&
+        network_ifdown(name, nic, index, tap, false, launch->node->path, deadline, error) < 0) {
         launch->network_left = true;
         result = error_append(error, "; 'kvm-cleanup %s' tries it again", name);
     }
