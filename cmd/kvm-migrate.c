@@ -151,8 +151,8 @@ static void work(void *context, size_t index, struct result *result)
 
     (void)index;
     if (takes_target(action))
-        migrate_to(&job->rundir, &job->node, name, &job->migrate, strcmp(action, "check") == 0,
-                   result);
+        migrate_to(&job->rundir, &job->node, name, &job->migrate,
+                   strcmp(action, "check") == 0 || job->options.common.dry_run, result);
     else
         migrate_local(&job->rundir, &job->node, name, action, job->options.token, &job->migrate,
                       result);
@@ -191,6 +191,10 @@ static int prepare(struct job *job, struct error *error)
 
     if (check_words(job, error) < 0)
         return -1;
+    if (options->common.dry_run && !takes_target(job->words.items[1]))
+        return error_set(error, STATUS_USAGE,
+                         "--dry-run goes with to and rehearse only; 'status' "
+                         "looks without changing anything");
     if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0)
         return error_set(error, STATUS_USAGE,
                          "--on-deadline: must be cancel or pause (current value: \"%s\")", then);
