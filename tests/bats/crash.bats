@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: BSD-2-Clause
 # What happens when a command is killed, fails half-way, meets another one, or the disk does.
+# shellcheck disable=SC2030,SC2031  # "status" is set and read within one test
 
 load helper
 
@@ -56,15 +57,15 @@ killed() { # EVERY SCENARIO
 }
 
 @test "killed at its system calls, kvm-start leaves what kvm-start, kvm-stop and kvm-cleanup finish" {
-    killed 15 start
+    killed 23 start
 }
 
 @test "killed at its system calls, the very first kvm-start leaves what later commands finish" {
-    killed 24 start-first
+    killed 37 start-first
 }
 
 @test "killed at its system calls, kvm-start with pool, chroot and disk leaves what later commands finish" {
-    killed 18 start-full
+    killed 37 start-full
 }
 
 @test "killed at its system calls, kvm-start over a dead instance leaves what later commands finish" {
@@ -76,24 +77,24 @@ killed() { # EVERY SCENARIO
 }
 
 @test "killed at its system calls, kvm-stop leaves what later commands finish" {
-    killed 15 stop
+    killed 23 stop
 }
 
 @test "killed at its system calls, kvm-stop of a dead instance leaves what later commands finish" {
-    killed 20 stop-dead
+    killed 29 stop-dead
 }
 
 @test "killed at its system calls, a reboot is finished by repeating it, or given up by other commands" {
-    killed 25 reboot
+    killed 41 reboot
 }
 
 @test "killed at its system calls, kvm-cleanup leaves what later commands finish" {
-    killed 15 cleanup
+    killed 23 cleanup
 }
 
 # bats test_tags=guest
 @test "killed at its system calls, a graceful kvm-stop of a real guest is finished by repeating it" {
-    killed 55 graceful
+    killed 97 graceful
 }
 
 # ---- failing steps ----
@@ -253,7 +254,7 @@ expect_statuses() { # WORDS FILE…
 
 # The run directory becomes a small file system of its own.
 small_run_dir() { # OPTIONS
-    mkdir -p -m 0700 "$RUN_DIR"
+    mkdir -p "$RUN_DIR"
     mount -t tmpfs -o "mode=0700,$1" ks "$RUN_DIR"
 }
 
