@@ -40,9 +40,9 @@ suite_sweep() { # DIR
         kill -KILL "$pid" 2>/dev/null || true
         wait_until 10 process_is_gone "$pid" || break
     done
-    if [[ -e /run/netns/$namespace ]]; then
-        ip netns delete "$namespace" || true
-    fi
+    for namespace in "/run/netns/$namespace"*; do
+        [[ ! -e $namespace ]] || ip netns delete "${namespace##*/}" || true
+    done
     findmnt -rno TARGET 2>/dev/null | grep -F -e "$1/" | sort -r | xargs -r umount -l || true
     rm -rf -- "$1"
 }

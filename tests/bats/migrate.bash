@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# What the files migrate*.bats share:  load helper; load hotplug; load migrate
+#
+#     two_nodes [BRIDGE…]         nodes a and b: a network namespace, run and configuration directory each, a link
+#                                 between them, the same bridges in both; the helpers mean node a from here on
+#     node a|b                    …and from here on that one; on a|b COMMAND… for one command
+#     migrate a|b ACTION ARG…     kvm-migrate web1 ACTION from there to the other node, driven by its --remote
+#     remote_to a|b               the --remote command that runs things there
+#     mark / expect_mark          a guest that must stay the same one: its memory, its uptime
+#     watch_runs / expect_no_double_run    both event logs, read while they exist: intervals must not overlap
+
+two_nodes() { # [BRIDGE…]
+    local one bridge
+    for one in a b; do
+        node "$one"
+        mkdir -m 0700 -p "$CONF_DIR"
+        ip netns add "$NETNS"
+        ip -n "$NETNS" link set lo up
+        for bridge in "$@"; do
+            ip -n "$NETNS" link add "$bridge" type bridge
+            ip -n "$NETNS" link set "$bridge" up
+        done
+        write_remote "$one"
+    done
+    ip link add "$(link_of a)" netns "$(namespace_of_node a)" type veth \
+        peer name "$(link_of b)" netns "$(namespace_of_node b)"
+    for one in a b; do
+        ip -n "$(namespace_of_node "$one")" address add "$(address_of "$one")/24" dev "$(link_of "$one")"
+        ip -n "$(namespace_of_node "$one")" link set "$(link_of "$one")" up
+    done
+    node a
+}
+
+namespace_of_node() { # a|b
+    echo "$(namespace_of "$TEST_DIR")-$1"
+}
+
+link_of() { # a|b
+    echo "wire-$1"
+}
+
+address_of() { # a|b
+    [[ $1 == a ]] && echo 10.9.0.1 || echo 10.9.0.2
+}
+
+other() { # a|b
+    [[ $1 == a ]] && echo b || echo a
+}
+
+node() { # a|b
+    NODE=$1
+    NETNS=$(namespace_of_node "$1")
+    RUN_DIR=$TEST_DIR/$1
+    CONF_DIR=$TEST_DIR/conf-$1
+    export RUN_DIR CONF_DIR KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR
+}
+
+on() { # a|b COMMAND…
+    local was=$NODE result=0
+    node "$1"
+    "${@:2}" || result=$?
+    node "$was"
+    return "$result"
+}
+
+# What ssh is elsewhere. It becomes the command by exec, so the pid that it notes is kvm-migrate's own.
+write_remote() { # a|b
+    cat >"$TEST_DIR/to-$1" <<END
+#!/bin/bash
+[[ \$3 != serve ]] || echo \$\$ >$TEST_DIR/serve-$1.pid
+exec ip netns exec $NETNS env KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR PATH=$BUILD:\$PATH "\$@"
+END
+    chmod +x "$TEST_DIR/to-$1"
+}
+
+remote_to() { # a|b
+    echo "$TEST_DIR/to-$1"
+}
+
+# REMOTE in the environment stands for another --remote command.
+migrate() { # FROM to|rehearse|check ARG…
+    local target
+    target=$(other "$1")
+    on "$1" suite kvm-migrate web1 "$2" "$(address_of "$target")" --remote "${REMOTE:-$(remote_to "$target")}" "${@:3}"
+}
+
+# In the background, as a process group of its own like on a terminal: $tool is its pid.
+migrate_behind() { # FROM to|rehearse ARG…
+    local target
+    target=$(other "$1")
+    KVM_RUN_DIR=$TEST_DIR/$1 KVM_CONF_DIR=$TEST_DIR/conf-$1 setsid ip netns exec "$(namespace_of_node "$1")" \
+        "$BUILD/kvm-migrate" web1 "$2" "$(address_of "$target")" --remote "${REMOTE:-$(remote_to "$target")}" \
+        "${@:3}" >"$TEST_DIR/stdout" 2>"$TEST_DIR/stderr" </dev/null 3>&- &
+    tool=$!
+}
+
+migrate_end() { # wait for it: as with suite
+    status=0
+    wait "$tool" || status=$?
+    output=$(cat "$TEST_DIR/stdout")
+    errors=$(cat "$TEST_DIR/stderr")
+    printf '%s\n%s\n= %s\n' "$output" "$errors" "$status"
+}
+
+# ---- what is where ----
+
+phase_of() { # a|b: the phase that the runtime file tells; nothing when there is none
+    jq -r '.[4].migration.phase // "none"' "$TEST_DIR/$1/conf/web1.runtime" 2>/dev/null || true
+}
+
+run_state() { # a|b: QEMU's word, or "dead"
+    if on "$1" qemu_lives web1; then
+        on "$1" qmp web1 query-status 2>/dev/null | jq -r .status || echo dead
+    else
+        echo dead
+    fi
+}
+
+copy_state() { # a|b: query-migrate's word
+    on "$1" qmp web1 query-migrate 2>/dev/null | jq -r '.status // "none"'
+}
+
+is_copying() { # a|b
+    [[ $(copy_state "$1") == active ]]
+}
+
+copied_once() { # a|b: the first pass over the memory is done
+    on "$1" qmp web1 query-migrate 2>/dev/null | jq -e '.ram["dirty-sync-count"] >= 2' >/dev/null
+}
+
+expect_runs_on() { # a|b: there and nowhere else, and nothing is left at the other
+    expect_equal "$(run_state "$1")" running
+    expect_equal "$(phase_of "$1")" none
+    on "$(other "$1")" expect_nothing_left web1
+}
+
+secrets() { # one-time keys that lie about
+    find /dev/shm -maxdepth 1 -name 'kvm-suite.web1.*' 2>/dev/null
+}
+
+# ---- the guest stays the same one ----
+
+mark() { # on the node where it runs
+    word=$RANDOM$RANDOM
+    guest_run web1 "echo $word >/mark"
+    uptime_before=$(guest_uptime)
+}
+
+guest_uptime() {
+    guest_run web1 'cat /proc/uptime' | sed 's/\..*//'
+}
+
+expect_mark() { # on the node where it runs now
+    expect_equal "$(guest_run web1 'cat /mark')" "$word"
+    local now
+    now=$(guest_uptime)
+    [[ $now -ge $uptime_before ]] || fail "the guest's uptime fell from $uptime_before to $now s: it booted again"
+}
+
+# ---- who ran when ----
+
+watch_runs() {
+    "$TESTS/bats/runs" "$TEST_DIR/a" "$TEST_DIR/b" >"$TEST_DIR/runs" 2>&1 3>&- &
+    runs_pid=$!
+    wait_until 10 grep -q watching "$TEST_DIR/runs"
+}
+
+expect_no_double_run() {
+    local result=0
+    kill -TERM "$runs_pid"
+    wait "$runs_pid" || result=$?
+    [[ $result -eq 0 ]] || fail "$(cat "$TEST_DIR/runs")"
+}
