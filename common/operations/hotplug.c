@@ -11,7 +11,8 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/peripheral.h"
 
-enum { RECONNECT_MS = 5000 };
+/* Kept for looking and undoing: a part of the time, but not more than that; and at least a last moment. */
+enum { RESERVE_PART = 4, RESERVE_MS = 5000, LAST_MOMENT_MS = 800 };
 
 const char *const hotplug_actions[] = {
     "check",       "list",       "add-disk", "del-disk",     "add-nic", "del-nic", "mod-nic",
@@ -97,8 +98,10 @@ static int check_state(struct hotplug *hotplug, struct error *error)
 
 static int check_migration(struct hotplug *hotplug, struct error *error)
 {
-    const char *phase = peripheral_migration(hotplug->qmp, hotplug->deadline);
+    const char *phase;
 
+    if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, error) < 0)
+        return error_prefix(error, "whether a migration is in progress");
     if (phase == NULL && strcmp(hotplug->status, "inmigrate") != 0 &&
         strcmp(hotplug->status, "postmigrate") != 0 &&
         strcmp(hotplug->status, "finish-migrate") != 0)
@@ -156,25 +159,74 @@ int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
                      hotplug->status);
 }
 
+bool hotplug_recover(struct hotplug *hotplug, struct error *error)
+{
+    struct error again = {0};
+
+    if (hotplug->unknown)
+        return false;
+    deadline_t last = clock_deadline(LAST_MOMENT_MS);
+    if (!hotplug->recovering)
+        hotplug->deadline = hotplug->end > last ? hotplug->end : last;
+    hotplug->recovering = true;
+    if (hotplug->qmp != NULL && qmp_read(hotplug->qmp))
+        return true;
+    qmp_release(&hotplug->qmp);
+    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, RUNDIR_QMP,
+                                &hotplug->session.process, hotplug->deadline, &again);
+    if (hotplug->qmp != NULL)
+        return true;
+    hotplug->unknown = true;
+    if (error != NULL)
+        error_append(error, "%s%s", error->text[0] != '\0' ? "; " : "", again.text);
+    return false;
+}
+
 enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
                               struct error *error)
 {
     enum qmp_outcome outcome =
         qmp_call(hotplug->qmp, command, arguments, hotplug->deadline, NULL, error);
 
-    if (outcome != QMP_UNKNOWN)
-        return outcome;
-    struct error again = {0};
-    qmp_release(&hotplug->qmp);
-    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, RUNDIR_QMP,
-                                &hotplug->session.process, clock_deadline(RECONNECT_MS), &again);
-    if (hotplug->qmp != NULL)
-        return outcome;
-    hotplug->unknown = true;
-    error->status = STATUS_INCOMPLETE;
-    error_append(error, "; %s; 'kvm-hotplug %s list' finishes or undoes it when QEMU answers again",
-                 again.text, hotplug->name);
+    if (outcome == QMP_UNKNOWN)
+        hotplug_recover(hotplug, error);
     return outcome;
+}
+
+int hotplug_set(struct hotplug *hotplug, const char *command, json_t *arguments,
+                struct error *error)
+{
+    AUTO_JSON json_t *again = json_incref(arguments);
+    enum qmp_outcome outcome = hotplug_call(hotplug, command, arguments, error);
+
+    if (outcome == QMP_UNKNOWN && !hotplug->unknown)
+        outcome = hotplug_call(hotplug, command, json_incref(again), error);
+    if (outcome == QMP_UNKNOWN)
+        error->status = STATUS_INCOMPLETE;
+    return outcome == QMP_DONE ? 0 : -1;
+}
+
+int hotplug_begin_undo(struct hotplug *hotplug, struct error *error)
+{
+    if (hotplug->keep || hotplug->unknown)
+        return 0;
+    return hotplug_recover(hotplug, error) ? 1 : -1;
+}
+
+int hotplug_end_undo(struct hotplug *hotplug, int result)
+{
+    hotplug->keep = hotplug->keep || result < 0;
+    return result;
+}
+
+int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, struct error *error)
+{
+    struct error second = {0};
+
+    if (undo(plan, &second) == 0)
+        return -1;
+    error->status = STATUS_INCOMPLETE;
+    return error_append(error, "; %s", second.text);
 }
 
 int hotplug_commit(struct hotplug *hotplug, struct error *error)
@@ -200,6 +252,18 @@ static int check_arguments(const struct hotplug *hotplug, int index, struct erro
                      hotplug_actions[index], actions[index].arguments);
 }
 
+/* The status and the last words of a failure. That QEMU did not answer in time is a failure like others: nothing goes
+ * on because of it. */
+static void conclude(const struct hotplug *hotplug, struct error *error)
+{
+    if (error->status == STATUS_TIMEOUT && !hotplug->goes_on)
+        error->status = STATUS_FAILED;
+    if (hotplug->unknown || (hotplug->keep && !hotplug->goes_on))
+        error->status = STATUS_INCOMPLETE;
+    if (error->status == STATUS_INCOMPLETE && !hotplug->advised)
+        error_append(error, "; repeat the command: it is finished or undone then");
+}
+
 static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
 {
     int index = find_action(action);
@@ -223,19 +287,23 @@ void hotplug_run(const struct rundir *rundir, const struct node *node, const cha
                  const char *action, char *const *arguments, size_t count,
                  const struct hotplug_options *options, struct result *result)
 {
+    int64_t part = options->timeout_ms / RESERVE_PART;
+    int64_t reserve = part < RESERVE_MS ? part : RESERVE_MS;
     struct hotplug hotplug = {.rundir = rundir,
                               .node = node,
                               .name = name,
                               .options = options,
                               .arguments = arguments,
                               .count = count,
-                              .deadline = clock_deadline(options->timeout_ms),
+                              .deadline = clock_deadline(options->timeout_ms - reserve),
+                              .end = clock_deadline(options->timeout_ms),
                               .result = result,
                               .session = {.lock = -1, .process = {.pidfd = -1}}};
     struct error error = {0};
 
     result->subject = memory_copy(name);
     if (run_action(&hotplug, action, &error) < 0) {
+        conclude(&hotplug, &error);
         result->status = error.status;
         hotplug_text(&hotplug, memory_copy(error.text));
     }

@@ -10,7 +10,7 @@
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/placement.h"
 
-enum { UNDO_UNPLUG_MS = 5000, BACKEND_MS = 10000 };
+enum { UNDO_UNPLUG_MS = 5000, BACKEND_MS = 1000 };
 
 int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error)
 {
@@ -28,12 +28,14 @@ static bool take_next_slot(struct hotplug *hotplug, struct plug *plug)
 {
     struct slots now = plug->slots;
 
+    now.taken =
+        0; /* what is taken by QEMU's word: in ours it is by the very device that was refused */
     if (plug->slot == SLOT_NONE || plug->slot_fixed ||
         peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, &now,
                          NULL) < 0 ||
         (now.taken & (UINT32_C(1) << plug->slot)) == 0)
         return false;
-    plug->slots = now;
+    plug->slots.taken |= now.taken;
     return slots_take(&plug->slots, plug->slots.first, &plug->slot, NULL) == 0;
 }
 
@@ -72,12 +74,15 @@ int hotplug_see(struct hotplug *hotplug, const char *id, struct error *error)
 
 int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *error)
 {
-    if (hotplug->unknown)
-        return 0;
-    switch (peripheral_unplug(hotplug->qmp, id, clock_deadline(UNDO_UNPLUG_MS), NULL, error)) {
+    int ready = hotplug_begin_undo(hotplug, error);
+    if (ready <= 0)
+        return ready;
+    deadline_t until = clock_earlier(clock_deadline(UNDO_UNPLUG_MS), hotplug->deadline);
+    switch (peripheral_unplug(hotplug->qmp, id, until, NULL, error)) {
     case UNPLUG_GONE:
         return 0;
     case UNPLUG_REFUSED:
+    case UNPLUG_DENIED:
     case UNPLUG_PENDING:
         error_set(error, STATUS_INCOMPLETE, "the guest does not let device %s go", id);
         break;
@@ -85,8 +90,7 @@ int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *
         break;
     }
     /* The device is there: so are its backend and its entry, until the next command finds it gone. */
-    hotplug->keep = true;
-    return -1;
+    return hotplug_end_undo(hotplug, -1);
 }
 
 /* ---- removal ---- */
@@ -94,39 +98,68 @@ int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *
 struct removing {
     struct hotplug *hotplug;
     const struct removal *removal;
+    bool asked_before; /* by an earlier command */
+    bool refused;      /* by the guest: nothing is pending any more */
 };
 
 static int mark_removing(void *plan, struct error *error)
 {
-    const struct removing *removing = plan;
+    struct removing *removing = plan;
     struct hotplug *hotplug = removing->hotplug;
+    const char *uuid = removing->removal->uuid;
 
-    runtime_set_device_state(hotplug->runtime, removing->removal->uuid, DEVICE_REMOVING);
+    removing->asked_before = runtime_device_state(hotplug->runtime, uuid) == DEVICE_REMOVING;
+    runtime_set_device_state(hotplug->runtime, uuid, DEVICE_REMOVING);
     return hotplug_commit(hotplug, error);
 }
 
 static int unmark(void *plan, struct error *error)
 {
     const struct removing *removing = plan;
-    return hotplug_restore(removing->hotplug, error);
+    struct hotplug *hotplug = removing->hotplug;
+
+    if (!removing->refused || !removing->asked_before)
+        return hotplug_restore(hotplug, error);
+    runtime_set_device_state(hotplug->runtime, removing->removal->uuid, DEVICE_PRESENT);
+    return hotplug_commit(hotplug, error);
+}
+
+/* A connection that is lost meanwhile is opened again once. */
+static enum unplug_end unplug(const struct removing *removing, struct error *error)
+{
+    struct hotplug *hotplug = removing->hotplug;
+    const char *id = removing->removal->id;
+    enum unplug_end end;
+    bool denied;
+
+    do {
+        end = peripheral_unplug(hotplug->qmp, id, hotplug->end, hotplug->options->observe, error);
+        if (end == UNPLUG_FAILED && hotplug_recover(hotplug, error))
+            end =
+                peripheral_unplug(hotplug->qmp, id, hotplug->end, hotplug->options->observe, error);
+        /* Asked for by an earlier command, it may be on its way, and QEMU refuses to ask twice. */
+        denied = end == UNPLUG_DENIED && removing->asked_before;
+    } while (denied && !clock_passed(hotplug->end));
+    return denied ? UNPLUG_PENDING : end;
 }
 
 static int ask_guest(void *plan, struct error *error)
 {
-    const struct removing *removing = plan;
+    struct removing *removing = plan;
     struct hotplug *hotplug = removing->hotplug;
-    const struct removal *removal = removing->removal;
 
-    switch (peripheral_unplug(hotplug->qmp, removal->id, hotplug->deadline,
-                              hotplug->options->observe, error)) {
+    switch (unplug(removing, error)) {
     case UNPLUG_GONE:
         return 0;
+    case UNPLUG_DENIED:
+        return -1;
     case UNPLUG_REFUSED:
+        removing->refused = true;
         return error_set(error, STATUS_FAILED,
                          "the guest refused to let it go: it is in use there, or its system does "
                          "not support removal; nothing was changed");
     case UNPLUG_PENDING:
-        hotplug->keep = true;
+        hotplug->keep = hotplug->goes_on = true;
         return error_set(error, STATUS_TIMEOUT,
                          "the guest has not let it go yet; it stays \"removing\", slot and backend "
                          "are kept; repeat the command to wait on, or a guest reset completes it "
@@ -136,9 +169,7 @@ static int ask_guest(void *plan, struct error *error)
         break;
     }
     hotplug->keep = true;
-    error->status = STATUS_INCOMPLETE;
-    return error_append(error, "; 'kvm-hotplug %s list' shows it, the next command finishes it",
-                        hotplug->name);
+    return -1;
 }
 
 static int remove_remains(void *plan, struct error *error)
@@ -147,11 +178,16 @@ static int remove_remains(void *plan, struct error *error)
     struct hotplug *hotplug = removing->hotplug;
 
     /* The guest's time may be used up; what is ours to do has its own. */
-    if (clock_passed(hotplug->deadline) || hotplug->deadline < clock_deadline(BACKEND_MS))
-        hotplug->deadline = clock_deadline(BACKEND_MS);
-    if (removing->removal->remains(hotplug, removing->removal, error) < 0)
-        return error_append(error, "; repeat the command, it is finished then");
-    return 0;
+    deadline_t least = clock_deadline(BACKEND_MS);
+    hotplug->deadline = hotplug->end > least ? hotplug->end : least;
+    if (removing->removal->remains(hotplug, removing->removal, error) == 0)
+        return 0;
+    /* All of it may be repeated. */
+    if (hotplug_recover(hotplug, error) &&
+        removing->removal->remains(hotplug, removing->removal, error) == 0)
+        return 0;
+    hotplug->keep = true;
+    return -1;
 }
 
 static int drop_entry(void *plan, struct error *error)
@@ -174,7 +210,7 @@ static const struct step removal_steps[] = {
 
 int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struct error *error)
 {
-    struct removing removing = {hotplug, removal};
+    struct removing removing = {.hotplug = hotplug, .removal = removal};
 
     if (hotplug->options->dry_run) {
         json_t *plan = memory_json(json_array());

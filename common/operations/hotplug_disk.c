@@ -205,21 +205,26 @@ static int drop_adding(void *plan, struct error *error)
     return hotplug_restore(adding->hotplug, error);
 }
 
-static int pass_descriptor(void *plan, struct error *error)
-{
-    struct adding *adding = plan;
-    return peripheral_add_fd(adding->hotplug->qmp, adding->image, adding->plug.id,
-                             adding->hotplug->deadline, &adding->set, error);
-}
-
 static int take_descriptor_back(void *plan, struct error *error)
 {
     struct adding *adding = plan;
+    struct hotplug *hotplug = adding->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
 
-    if (adding->hotplug->unknown || adding->hotplug->keep)
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(
+        hotplug, peripheral_remove_fds(hotplug->qmp, adding->plug.id, hotplug->deadline, error));
+}
+
+static int pass_descriptor(void *plan, struct error *error)
+{
+    struct adding *adding = plan;
+
+    if (peripheral_add_fd(adding->hotplug->qmp, adding->image, adding->plug.id,
+                          adding->hotplug->deadline, &adding->set, error) == 0)
         return 0;
-    return peripheral_remove_fds(adding->hotplug->qmp, adding->plug.id, adding->hotplug->deadline,
-                                 error);
+    return hotplug_failed(take_descriptor_back, plan, error);
 }
 
 static int add_node(void *plan, struct error *error)
@@ -243,10 +248,13 @@ static int remove_node(void *plan, struct error *error)
 {
     struct adding *adding = plan;
 
-    if (adding->hotplug->unknown || adding->hotplug->keep)
-        return 0;
-    return peripheral_remove_node(adding->hotplug->qmp, adding->plug.id, adding->hotplug->deadline,
-                                  error);
+    struct hotplug *hotplug = adding->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(
+        hotplug, peripheral_remove_node(hotplug->qmp, adding->plug.id, hotplug->deadline, error));
 }
 
 static json_t *build_frontend(const struct hotplug *hotplug, const struct plug *plug)
@@ -291,11 +299,9 @@ static int limit_io(void *plan, struct error *error)
     struct adding *adding = plan;
     json_t *arguments = device_throttle(new_disk(adding));
 
-    if (arguments == NULL)
-        return 0;
-    return hotplug_call(adding->hotplug, "block_set_io_throttle", arguments, error) == QMP_DONE
+    return arguments == NULL
                ? 0
-               : -1;
+               : hotplug_set(adding->hotplug, "block_set_io_throttle", arguments, error);
 }
 
 static int record_present(void *plan, struct error *error)
@@ -394,8 +400,9 @@ static int remove_disk_remains(struct hotplug *hotplug, const struct removal *re
 
 int hotplug_del_disk(struct hotplug *hotplug, struct error *error)
 {
+    if (hotplug_is_gone(hotplug, "disk", hotplug->arguments[0]))
+        return 0;
     int index = hotplug_find_disk(hotplug, hotplug->arguments[0], error);
-
     if (index < 0)
         return -1;
     const struct disk *disk = &hotplug->instance->disks[index];

@@ -162,6 +162,7 @@ static int take_tap_down(void *plan, struct error *error)
 
     if (hotplug->unknown || hotplug->keep)
         return 0;
+    hotplug_recover(hotplug, NULL); /* for the time */
     int result = network_ifdown(hotplug->name, nic, adding->tap_index, adding->tap_name, false,
                                 hotplug->node->path, hotplug->deadline, error);
     tap_close(&adding->tap);
@@ -235,8 +236,10 @@ static int take_descriptors_back(void *plan, struct error *error)
     struct adding *adding = plan;
     char name[64];
 
-    (void)error;
-    for (size_t i = 0; i < adding->passed && !adding->hotplug->unknown; i++) {
+    int ready = hotplug_begin_undo(adding->hotplug, error);
+    if (ready <= 0)
+        return ready;
+    for (size_t i = adding->passed; i-- > 0;) {
         const char *const kinds[] = {"tap", "vhost"};
         for (size_t kind = 0; kind < COUNT(kinds); kind++) {
             descriptor_name(name, sizeof(name), kinds[kind], i);
@@ -259,8 +262,7 @@ static int pass_descriptors(void *plan, struct error *error)
         if (pass_one(adding, "tap", i, adding->tap.fds[i], error) == 0 &&
             (!adding->want_vhost || pass_one(adding, "vhost", i, adding->vhost[i], error) == 0))
             continue;
-        take_descriptors_back(adding, NULL);
-        return -1;
+        return hotplug_failed(take_descriptors_back, plan, error);
     }
     return 0;
 }
@@ -284,10 +286,13 @@ static int remove_netdev(void *plan, struct error *error)
 {
     struct adding *adding = plan;
 
-    if (adding->hotplug->unknown || adding->hotplug->keep)
-        return 0;
-    return peripheral_remove_netdev(adding->hotplug->qmp, adding->plug.id,
-                                    adding->hotplug->deadline, error);
+    struct hotplug *hotplug = adding->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(
+        hotplug, peripheral_remove_netdev(hotplug->qmp, adding->plug.id, hotplug->deadline, error));
 }
 
 static int add_netdev(void *plan, struct error *error)
@@ -297,8 +302,8 @@ static int add_netdev(void *plan, struct error *error)
         hotplug_call(adding->hotplug, "netdev_add", netdev_of(adding), error);
 
     /* There is no way to ask for a netdev: after a lost reply it is removed, which is right in both cases. */
-    if (outcome == QMP_UNKNOWN && !adding->hotplug->unknown)
-        remove_netdev(adding, NULL);
+    if (outcome == QMP_UNKNOWN)
+        return hotplug_failed(remove_netdev, plan, error);
     return outcome == QMP_DONE ? 0 : -1;
 }
 
@@ -497,8 +502,9 @@ static int remove_nic(struct hotplug *hotplug, size_t index, struct error *error
 
 int hotplug_del_nic(struct hotplug *hotplug, struct error *error)
 {
+    if (hotplug_is_gone(hotplug, "NIC", hotplug->arguments[0]))
+        return 0;
     int index = hotplug_find_nic(hotplug, hotplug->arguments[0], error);
-
     if (index < 0)
         return -1;
     AUTO_FREE char *uuid = memory_copy(hotplug->instance->nics[index].uuid);
@@ -618,6 +624,18 @@ static int rewire(struct hotplug *hotplug, size_t index, json_t *object, struct 
     return result;
 }
 
+/* From the removal on there is no way back, and the next command only finishes that. */
+static int tell_how_to_plug(struct hotplug *hotplug, const json_t *object, struct error *error)
+{
+    AUTO_FREE char *text = json_compact(object);
+
+    hotplug->advised = true;
+    return error_append(error,
+                        "; when it is gone, plug it with 'kvm-hotplug %s add-nic -' and this "
+                        "object: %s",
+                        hotplug->name, text);
+}
+
 static int replug(struct hotplug *hotplug, size_t index, const json_t *object, struct error *error)
 {
     struct adding adding;
@@ -627,20 +645,14 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     begin(&adding, hotplug);
     json_object_set_new(wanted, "slot", memory_json(json_integer(slot)));
     if (remove_nic(hotplug, index, error) < 0)
-        return -1;
+        return hotplug->keep ? tell_how_to_plug(hotplug, wanted, error) : -1;
     free(hotplug->before);
-    char name[RUNDIR_PATH_MAX];
-    rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
     hotplug->before = runtime_text(hotplug->runtime);
     hotplug->before_length = strlen(hotplug->before);
     if (decide(&adding, wanted, error) == 0 && add(&adding, error) == 0)
         return 0;
-    AUTO_FREE char *text = json_compact(object);
     error->status = STATUS_INCOMPLETE;
-    return error_append(error,
-                        "; the NIC is removed but not plugged again; plug it with "
-                        "'kvm-hotplug %s add-nic -' and this object: %s",
-                        hotplug->name, text);
+    return tell_how_to_plug(hotplug, wanted, error);
 }
 
 /* As it is to be, beside the instance's other devices: told before the NIC is taken away from the guest. */

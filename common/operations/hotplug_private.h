@@ -16,7 +16,9 @@ struct hotplug {
     const struct hotplug_options *options;
     char *const *arguments;
     size_t count;
-    deadline_t deadline;
+    deadline_t
+        deadline; /* of what is done; a part of the time is kept for looking and undoing after a fault */
+    deadline_t end; /* of all */
     struct result *result;
     struct session session;
     struct runtime *runtime;   /* of the session */
@@ -25,8 +27,11 @@ struct hotplug {
     char status[32]; /* query-status */
     char *before;    /* the runtime file as it was: what an undo writes back */
     size_t before_length;
-    bool unknown; /* QEMU's state can't be known: nothing may be undone (I15) */
-    bool keep;    /* the state written is to stay though the step failed (removal pending) */
+    bool recovering; /* something has failed: `deadline` is the end */
+    bool unknown;    /* QEMU's state can't be known: nothing may be undone (I15) */
+    bool keep; /* the state written is to stay though the step failed: the next command needs it */
+    bool goes_on; /* the time is up, and the guest is still at it */
+    bool advised; /* the message says already what to do */
 };
 
 /* Lock, live, recorded, not migrating, reconciled. `looking`: no lock, query monitor, no reconciling. */
@@ -37,10 +42,25 @@ void hotplug_close(struct hotplug *hotplug);
 int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
                                 struct error *error);
 
-/* One QMP command that changes something. When the connection is lost after it was written, the monitor is opened again
- * once, so that the caller can ask; when that fails `unknown` is set. */
+/* Before anything is decided or undone after a fault: the monitor answers again (opened anew when the connection was
+ * lost), and there is time. False: QEMU's state can't be known; the first one to hear that gets the error. */
+bool hotplug_recover(struct hotplug *hotplug, struct error *error);
+
+/* One QMP command that changes something. On QMP_UNKNOWN hotplug_recover was called: unless `unknown` is set then, the
+ * caller can ask what has become of it. */
 enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
                               struct error *error);
+/* The same for one that may be repeated: when its reply is lost it is sent again. */
+int hotplug_set(struct hotplug *hotplug, const char *command, json_t *arguments,
+                struct error *error);
+
+/* After a step failed that has done something in part: `undo` it. Returns -1, with what could not be undone added. */
+int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, struct error *error);
+
+/* At the begin of an undo: 1, it may be done; 0, nothing may be done any more; -1, that turned out just now. */
+int hotplug_begin_undo(struct hotplug *hotplug, struct error *error);
+/* At its end, what it returns: after a failed one the runtime stays as it is, for the next command to finish it. */
+int hotplug_end_undo(struct hotplug *hotplug, int result);
 
 /* Commit the runtime; write back what was there before. */
 int hotplug_commit(struct hotplug *hotplug, struct error *error);
@@ -58,6 +78,9 @@ json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *
  * refused. -1 with STATUS_USAGE. */
 int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct error *error);
 int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error);
+
+/* A uuid that none of the devices has, at a removal: it is so already. Sets the result's text. */
+bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *ident);
 
 /* Slots free in the runtime and in QEMU. */
 int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error);

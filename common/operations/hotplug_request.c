@@ -121,6 +121,22 @@ int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct e
     return conclude(&search, "disk", instance->disk_count, error);
 }
 
+bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *ident)
+{
+    const struct instance *instance = hotplug->instance;
+
+    if (!text_is_uuid(ident))
+        return false;
+    for (size_t i = 0; i < instance->disk_count; i++)
+        if (strcmp(instance->disks[i].uuid, ident) == 0)
+            return false;
+    for (size_t i = 0; i < instance->nic_count; i++)
+        if (strcmp(instance->nics[i].uuid, ident) == 0)
+            return false;
+    hotplug_text(hotplug, memory_format("%s %s is not there (any more)", kind, ident));
+    return true;
+}
+
 int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error)
 {
     const struct instance *instance = hotplug->instance;

@@ -74,7 +74,9 @@ int hotplug_check(struct hotplug *hotplug, struct error *error)
 
     if (hotplug_open(hotplug, true, error) < 0)
         return -1;
-    const char *phase = peripheral_migration(hotplug->qmp, hotplug->deadline);
+    const char *phase;
+    if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, error) < 0)
+        return -1;
     if (phase != NULL)
         messages_add(&reasons, "a migration is in progress (%s)", phase);
     else if (strcmp(hotplug->status, "running") != 0)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Changes of devices that stay: size, memory, link, medium, limits. */
-#include <fcntl.h>
+/* Changes of devices that stay: size, memory, link, limits. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +7,6 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
-#include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/hvparams.h"
@@ -16,12 +14,6 @@
 enum { BALLOON_PAUSE_MS = 50 };
 
 #define MIB INT64_C(1048576)
-
-static int call(struct hotplug *hotplug, const char *command, json_t *arguments,
-                struct error *error)
-{
-    return hotplug_call(hotplug, command, arguments, error) == QMP_DONE ? 0 : -1;
-}
 
 /* ---- resize-disk ---- */
 
@@ -71,12 +63,12 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
         return -1;
     struct disk *disk = &hotplug->instance->disks[index];
     const char *id = json_text(disk->hvinfo, "id");
-    if (id == NULL ||
-        peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &now, error) < 0 || !exists)
-        return id == NULL || exists
-                   ? -1
-                   : error_set(error, STATUS_STATE, "disk %s: QEMU has no block node %s",
-                               disk->uuid, id);
+    if (id == NULL)
+        return error_set(error, STATUS_STATE, "disk %s: its block node is not known", disk->uuid);
+    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &now, error) < 0)
+        return -1;
+    if (!exists)
+        return error_set(error, STATUS_STATE, "disk %s: QEMU has no block node %s", disk->uuid, id);
     int64_t wanted = parse_size(hotplug->arguments[1], now);
     if (check_size(hotplug, now, wanted, error) < 0)
         return -1;
@@ -89,10 +81,13 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
         return 0;
     }
     json_t *arguments = memory_json(json_pack("{s:s, s:I}", "node-name", id, "size", wanted));
-    if (wanted != now && call(hotplug, "block_resize", arguments, error) < 0)
+    if (wanted == now)
+        json_decref(arguments);
+    else if (hotplug_set(hotplug, "block_resize", arguments, error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
-    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &after, error) < 0)
-        return -1;
+    /* It has the new size by QEMU's word; this only tells how it was rounded. */
+    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &after, NULL) < 0)
+        after = wanted;
     json_object_set_new(disk->object, "size", memory_json(json_integer(after / MIB)));
     disk_refresh(disk);
     if (hotplug_commit(hotplug, error) < 0)
@@ -109,7 +104,7 @@ static int64_t balloon_now(struct hotplug *hotplug, struct error *error)
 {
     AUTO_JSON json_t *reply = NULL;
 
-    if (qmp_call(hotplug->qmp, "query-balloon", NULL, hotplug->deadline, &reply, error) != QMP_DONE)
+    if (qmp_call(hotplug->qmp, "query-balloon", NULL, hotplug->end, &reply, error) != QMP_DONE)
         return -1;
     return json_number(reply, "actual", -1) / MIB;
 }
@@ -124,7 +119,8 @@ static int wait_for_balloon(struct hotplug *hotplug, int64_t wanted, struct erro
             hotplug->options->observe(text);
         }
         told = now;
-        if (clock_passed(hotplug->deadline - BALLOON_PAUSE_MS))
+        hotplug->goes_on = clock_passed(hotplug->end - BALLOON_PAUSE_MS);
+        if (hotplug->goes_on)
             return error_set(error, STATUS_TIMEOUT,
                              "the guest has %lld MiB and goes on towards %lld MiB; a guest without "
                              "a balloon driver never gets there",
@@ -155,9 +151,13 @@ int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
         return 0;
     }
     json_t *arguments = memory_json(json_pack("{s:I}", "value", wanted * MIB));
-    if (call(hotplug, "balloon", arguments, error) < 0 ||
-        wait_for_balloon(hotplug, wanted, error) < 0)
+    if (hotplug_set(hotplug, "balloon", arguments, error) < 0)
         return -1;
+    if (wait_for_balloon(hotplug, wanted, error) < 0) {
+        if (!hotplug->goes_on)
+            error->status = STATUS_INCOMPLETE;
+        return -1;
+    }
     hotplug_detail(hotplug, "memory_mib", json_integer(wanted));
     hotplug_text(hotplug, memory_format("the guest has %lld MiB", (long long)wanted));
     return 0;
@@ -183,107 +183,7 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
         return 0;
     json_t *arguments =
         memory_json(json_pack("{s:s*, s:b}", "name", json_text(nic->hvinfo, "id"), "up", (int)up));
-    return call(hotplug, "set_link", arguments, error);
-}
-
-/* ---- change-cdrom ---- */
-
-static json_t *cdrom_id(void)
-{
-    return memory_json(json_pack("{s:s}", "id", "cdrom"));
-}
-
-/* The medium's node is "cdrom1" at start; here the two names take turns, since the old one goes last. */
-static int current_medium(struct hotplug *hotplug, const char **node, struct error *error)
-{
-    static const char *const names[] = {"cdrom1", "cdrom1b"};
-
-    *node = NULL;
-    for (size_t i = 0; i < 2; i++) {
-        bool exists;
-        if (peripheral_node(hotplug->qmp, names[i], hotplug->deadline, &exists, NULL, error) < 0)
-            return -1;
-        if (exists)
-            *node = names[i];
-    }
-    return 0;
-}
-
-static int take_medium_out(struct hotplug *hotplug, const char *node, struct error *error)
-{
-    json_t *open = cdrom_id();
-
-    json_object_set_new(open, "force", json_true());
-    if (call(hotplug, "blockdev-open-tray", open, error) < 0 ||
-        call(hotplug, "blockdev-remove-medium", cdrom_id(), error) < 0)
-        return -1;
-    if (node == NULL)
-        return 0;
-    if (peripheral_remove_node(hotplug->qmp, node, hotplug->deadline, error) < 0)
-        return -1;
-    return peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, error);
-}
-
-static int put_medium_in(struct hotplug *hotplug, const char *path, const char *node, bool is_block,
-                         struct error *error)
-{
-    int set;
-    json_t *insert = cdrom_id();
-    AUTO_CLOSE int image = image_open(path, O_RDONLY, error);
-
-    json_object_set_new(insert, "node-name", memory_json(json_string(node)));
-    AUTO_JSON json_t *owned = insert;
-    if (image < 0 ||
-        peripheral_add_fd(hotplug->qmp, image, node, hotplug->deadline, &set, error) < 0)
-        return -1;
-    if (call(hotplug, "blockdev-add", device_cdrom_blockdev(node, set, is_block), error) < 0) {
-        peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, NULL);
-        return -1;
-    }
-    if (call(hotplug, "blockdev-insert-medium", json_incref(owned), error) == 0)
-        return 0;
-    peripheral_remove_node(hotplug->qmp, node, hotplug->deadline, NULL);
-    peripheral_remove_fds(hotplug->qmp, node, hotplug->deadline, NULL);
-    return -1;
-}
-
-int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
-{
-    AUTO_MESSAGES struct messages problems = {0};
-    const char *path = hotplug->arguments[0], *node;
-    bool eject = strcmp(path, "eject") == 0, exists, is_block = false;
-
-    if (peripheral_exists(hotplug->qmp, "cdrom", hotplug->deadline, &exists, error) < 0)
-        return -1;
-    if (!exists)
-        return error_set(error, STATUS_STATE,
-                         "the instance has no CD-ROM drive; it has one when it is started with "
-                         "cdrom_image_path");
-    if (!eject && path[0] != '/')
-        return error_set(error, STATUS_USAGE,
-                         "PATH: must be absolute, or \"eject\" (current "
-                         "value: \"%s\")",
-                         path);
-    if (!eject)
-        image_check(path, O_RDONLY, "PATH", &is_block, &problems);
-    if (problems.count > 0)
-        return messages_error(&problems, STATUS_USAGE, error);
-    hotplug_text(hotplug, eject ? memory_copy("the CD-ROM is ejected")
-                                : memory_format("the CD-ROM is %s", path));
-    if (hotplug->options->dry_run)
-        return 0;
-    if (current_medium(hotplug, &node, error) < 0 || take_medium_out(hotplug, node, error) < 0)
-        return -1;
-    if (eject)
-        return 0; /* the drive stays open; the next start has the medium of the definition again */
-    const char *next = node != NULL && strcmp(node, "cdrom1") == 0 ? "cdrom1b" : "cdrom1";
-    if (put_medium_in(hotplug, path, next, is_block, error) < 0)
-        return error_append(error, "; the drive is empty now");
-    if (call(hotplug, "blockdev-close-tray", cdrom_id(), error) < 0)
-        return -1;
-    json_object_set_new(hotplug->instance->hvparams, "cdrom_image_path",
-                        memory_json(json_string(path)));
-    return hotplug_commit(hotplug, error);
+    return hotplug_set(hotplug, "set_link", arguments, error);
 }
 
 /* ---- set-io ---- */
@@ -310,7 +210,7 @@ int hotplug_set_io(struct hotplug *hotplug, struct error *error)
                                hotplug->options->dry_run ? "would set " : "", disk->uuid, text));
     if (hotplug->options->dry_run)
         return 0;
-    if (call(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
+    if (hotplug_set(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
     return hotplug_commit(hotplug, error);
 }

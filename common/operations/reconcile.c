@@ -5,9 +5,12 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
 #include "kvm/host/tap.h"
+#include "kvm/qemu/device.h"
 #include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
 
 void reconcile_drop_disk(struct runtime *runtime, size_t index)
 {
@@ -63,16 +66,12 @@ int reconcile_remove_nic_backend(const struct rundir *rundir, const struct node 
     const char *id = json_text(nic->hvinfo, "id");
     char tap[TAP_NAME_SIZE];
 
-    /* ifdown while the tap is still there; then QEMU closes it, which ends it. */
-    bool configured = network_read_tap(rundir, instance->name, nic->uuid, tap);
-    if (configured &&
-        network_ifdown(instance->name, nic, index, tap, false, node->path, deadline, error) < 0)
+    /* ifdown while the tap is still there, and once: its file goes with it. Then QEMU closes it, which ends it. */
+    if (network_read_tap(rundir, instance->name, nic->uuid, tap) &&
+        (network_ifdown(instance->name, nic, index, tap, false, node->path, deadline, error) < 0 ||
+         network_forget_tap(rundir, instance->name, nic->uuid, error) < 0))
         return -1;
-    if (id != NULL && peripheral_remove_netdev(qmp, id, deadline, error) < 0)
-        return -1;
-    if (!configured)
-        return 0;
-    return network_forget_tap(rundir, instance->name, nic->uuid, error);
+    return id != NULL ? peripheral_remove_netdev(qmp, id, deadline, error) : 0;
 }
 
 struct reconciling {
@@ -113,6 +112,17 @@ static void note(struct reconciling *work, const char *kind, const char *uuid, b
     work->changed = true;
 }
 
+/* The last that is done to a disk, after QEMU has it. */
+static int limit_io(const struct reconciling *work, const struct disk *disk, struct error *error)
+{
+    json_t *limits = device_throttle(disk);
+
+    return limits == NULL || qmp_call(work->qmp, "block_set_io_throttle", limits, work->deadline,
+                                      NULL, error) == QMP_DONE
+               ? 0
+               : -1;
+}
+
 static int reconcile_disks(struct reconciling *work, struct error *error)
 {
     struct instance *instance = &work->runtime->instance;
@@ -127,6 +137,8 @@ static int reconcile_disks(struct reconciling *work, struct error *error)
             continue;
         if (verdict == REMOVE_REMAINS && id != NULL &&
             reconcile_remove_disk_backend(work->qmp, id, work->deadline, error) < 0)
+            return error_prefix(error, "disk %s", disk->uuid);
+        if (verdict == CALL_PRESENT && limit_io(work, disk, error) < 0)
             return error_prefix(error, "disk %s", disk->uuid);
         note(work, "disk", disk->uuid, verdict == CALL_PRESENT);
         if (verdict == CALL_PRESENT)
@@ -161,6 +173,28 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
     return 0;
 }
 
+int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes,
+                    struct error *error)
+{
+    static const char *const nodes[] = {"cdrom1", "cdrom1b"};
+    struct drive drive;
+
+    if (peripheral_drive(qmp, "cdrom", deadline, &drive, error) < 0)
+        return -1;
+    for (size_t i = 0; drive.exists && i < COUNT(nodes); i++) {
+        bool left = false;
+        if (strcmp(drive.node, nodes[i]) == 0)
+            continue;
+        if (peripheral_node(qmp, nodes[i], deadline, &left, NULL, error) < 0 ||
+            (left && peripheral_remove_node(qmp, nodes[i], deadline, error) < 0) ||
+            peripheral_remove_fds(qmp, nodes[i], deadline, error) < 0)
+            return error_prefix(error, "CD-ROM");
+        if (left)
+            messages_add(notes, "CD-ROM: an interrupted change was finished or undone");
+    }
+    return 0;
+}
+
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error)
@@ -170,6 +204,8 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
     int result = reconcile_disks(&work, error);
     if (result == 0)
         result = reconcile_nics(&work, error);
+    if (result == 0 && hvparams_text(runtime->instance.hvparams, "cdrom_image_path")[0] != '\0')
+        result = reconcile_drive(qmp, deadline, notes, error);
     if (work.changed && runtime_commit(rundir, runtime, error) < 0)
         return -1;
     return result;

@@ -8,7 +8,7 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 
-enum { IN_USE_PAUSE_MS = 5, ASK_AGAIN_MS = 1000 };
+enum { IN_USE_PAUSE_MS = 5, ASK_AGAIN_MS = 1000, DENIALS_MAX = 3 };
 
 static int ask(struct qmp *qmp, const char *command, json_t *arguments, deadline_t deadline,
                json_t **result, struct error *error)
@@ -174,33 +174,39 @@ static bool is_about(const json_t *event, const void *context)
     return device != NULL && strcmp(device, context) == 0;
 }
 
-/* A request may be refused because an earlier one is under way, or the device is gone: asking tells. */
-static int request_removal(struct qmp *qmp, const char *id, deadline_t deadline, bool *exists,
-                           struct error *error)
+/* A request may be refused because an earlier one is under way, or the device is gone: asking tells. *denials counts
+ * the refusals until a request is taken, which is then what counts. */
+static void request_removal(struct qmp *qmp, const char *id, deadline_t deadline, bool *exists,
+                            int *denials, struct error *error)
 {
     json_t *arguments = memory_json(json_pack("{s:s}", "id", id));
 
     *exists = true;
-    if (qmp_call(qmp, "device_del", arguments, deadline, NULL, error) != QMP_REFUSED)
-        return 0;
-    if (strcmp(qmp_error_class(qmp), "DeviceNotFound") == 0)
-        *exists = false;
-    return 0;
+    if (qmp_call(qmp, "device_del", arguments, deadline, NULL, error) != QMP_REFUSED) {
+        *denials = -1;
+        return;
+    }
+    *exists = strcmp(qmp_error_class(qmp), "DeviceNotFound") != 0;
+    if (*denials >= 0)
+        (*denials)++;
 }
 
 enum unplug_end peripheral_unplug(struct qmp *qmp, const char *id, deadline_t deadline,
                                   void (*progress)(const char *text), struct error *error)
 {
     bool exists = true, lost = false;
+    int denials = 0;
 
     for (bool first = true;; first = false) {
+        struct error denial = {0};
         if (!first && progress != NULL)
             progress("asking the guest again");
-        if (request_removal(qmp, id, deadline, &exists, error) < 0)
-            return UNPLUG_FAILED;
         deadline_t until = clock_earlier(clock_deadline(ASK_AGAIN_MS), deadline);
+        request_removal(qmp, id, until, &exists, &denials, &denial);
+        until = clock_earlier(clock_deadline(ASK_AGAIN_MS), deadline);
         AUTO_JSON json_t *deleted =
             exists ? qmp_wait_event(qmp, "DEVICE_DELETED", is_about, id, until, &lost) : NULL;
+        (void)deleted; /* asking tells, also when the event is lost or of an older request */
         AUTO_JSON json_t *refused = qmp_take_event(qmp, "DEVICE_UNPLUG_GUEST_ERROR");
         if (lost) {
             error_set(error, STATUS_FAILED, "the connection to QEMU was lost while it removed %s",
@@ -214,12 +220,39 @@ enum unplug_end peripheral_unplug(struct qmp *qmp, const char *id, deadline_t de
             return UNPLUG_GONE;
         if (refused != NULL && is_about(refused, id))
             return UNPLUG_REFUSED;
+        if (denials == DENIALS_MAX || (denials > 0 && clock_passed(deadline))) {
+            error_set(error, STATUS_FAILED, "%s", denial.text);
+            return UNPLUG_DENIED;
+        }
         if (clock_passed(deadline))
             return UNPLUG_PENDING;
     }
 }
 
-const char *peripheral_migration(struct qmp *qmp, deadline_t deadline)
+int peripheral_drive(struct qmp *qmp, const char *id, deadline_t deadline, struct drive *drive,
+                     struct error *error)
+{
+    AUTO_JSON json_t *list = NULL;
+    size_t i;
+    json_t *one;
+
+    *drive = (struct drive){0};
+    if (ask(qmp, "query-block", NULL, deadline, &list, error) < 0)
+        return -1;
+    json_array_foreach (list, i, one) {
+        const char *device = json_text(one, "qdev");
+        if (device == NULL || strcmp(device, id) != 0)
+            continue;
+        const char *node = json_text(json_member(one, "inserted"), "node-name");
+        drive->exists = true;
+        drive->tray_open = json_truth(one, "tray_open", false);
+        snprintf(drive->node, sizeof(drive->node), "%s", node != NULL ? node : "");
+    }
+    return 0;
+}
+
+int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase,
+                         struct error *error)
 {
     static const char *const busy[] = {"setup",
                                        "active",
@@ -233,11 +266,12 @@ const char *peripheral_migration(struct qmp *qmp, deadline_t deadline)
                                        "postcopy-recover-setup"};
     AUTO_JSON json_t *reply = NULL;
 
-    if (ask(qmp, "query-migrate", NULL, deadline, &reply, NULL) < 0)
-        return NULL;
+    *phase = NULL;
+    if (ask(qmp, "query-migrate", NULL, deadline, &reply, error) < 0)
+        return -1;
     const char *status = json_text(reply, "status");
     for (size_t i = 0; status != NULL && i < COUNT(busy); i++)
         if (strcmp(status, busy[i]) == 0)
-            return busy[i];
-    return NULL;
+            *phase = busy[i];
+    return 0;
 }

@@ -215,7 +215,9 @@ static struct answer request_removal(const char *id)
 {
     bool stays = goes("never") || goes("reset") || goes("late") || goes("refused");
     if (!stays || json_object_get(fake.model.devices, id) == NULL)
-        return model_drop(fake.model.devices, id, "DeviceNotFound");
+        return model_device_del(&fake.model, id)
+                   ? answer_empty()
+                   : answer_refusal("DeviceNotFound", memory_format("Device '%s' not found", id));
     bool again = json_object_get(fake.unplugging, id) != NULL;
     json_object_set_new(fake.unplugging, id, json_true());
     if (again && goes("late"))
@@ -230,7 +232,7 @@ static void follow_removal(const char *id, bool done)
     if (goes("refused"))
         send_event("DEVICE_UNPLUG_GUEST_ERROR",
                    json_pack("{s:s, s:s}", "device", id, "path", "/machine/peripheral/x"));
-    if (goes("late") && !done && json_object_del(fake.model.devices, id) == 0)
+    if (goes("late") && !done && model_device_del(&fake.model, id))
         device_deleted(id);
     else if (done && !goes("ahead") && json_object_get(fake.unplugging, id) == NULL)
         device_deleted(id);
@@ -243,7 +245,7 @@ static void reset(void)
     json_t *asked;
     send_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
     json_object_foreach (fake.unplugging, id, asked) {
-        if (goes("reset") && json_object_del(fake.model.devices, id) == 0)
+        if (goes("reset") && model_device_del(&fake.model, id))
             device_deleted(id);
     }
 }

@@ -20,6 +20,7 @@ struct model {
     json_t *netdevs;    /* id → arguments of netdev_add */
     json_t *fdsets;     /* number as text → opaque */
     json_t *names;      /* getfd names */
+    json_t *settings;   /* of limits, links and the balloon: command and id → arguments */
     json_t *medium;     /* node-name in the drive of the device "cdrom", or null */
     bool tray_open;
     int64_t balloon; /* bytes */
@@ -39,6 +40,7 @@ static inline void model_begin(struct model *model)
     model->netdevs = json_object();
     model->fdsets = json_object();
     model->names = json_object();
+    model->settings = json_object();
     model->medium = json_null();
 }
 
@@ -49,16 +51,17 @@ static inline void model_release(struct model *model)
     json_decref(model->netdevs);
     json_decref(model->fdsets);
     json_decref(model->names);
+    json_decref(model->settings);
     json_decref(model->medium);
 }
 
 /* All of it, for a test to look at. */
 static inline json_t *model_state(const struct model *model)
 {
-    return memory_json(json_pack("{s:O, s:O, s:O, s:O, s:O, s:O, s:b}", "devices", model->devices,
-                                 "nodes", model->nodes, "netdevs", model->netdevs, "fdsets",
-                                 model->fdsets, "names", model->names, "medium", model->medium,
-                                 "tray_open", (int)model->tray_open));
+    return memory_json(json_pack(
+        "{s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:b}", "devices", model->devices, "nodes",
+        model->nodes, "netdevs", model->netdevs, "fdsets", model->fdsets, "names", model->names,
+        "settings", model->settings, "medium", model->medium, "tray_open", (int)model->tray_open));
 }
 
 static inline struct answer answer_result(json_t *result)
@@ -137,6 +140,21 @@ static inline struct answer model_drop(json_t *table, const char *key, const cha
 static inline bool model_is_medium(const struct model *model, const char *node)
 {
     return json_is_string(model->medium) && strcmp(json_string_value(model->medium), node) == 0;
+}
+
+/* With what was set for it. False: there is no such device. */
+static inline bool model_device_del(struct model *model, const char *id)
+{
+    const char *key;
+    json_t *setting;
+    void *next;
+    if (json_object_del(model->devices, id) != 0)
+        return false;
+    json_object_foreach_safe (model->settings, next, key, setting) {
+        if (strstr(key, id) != NULL)
+            json_object_del(model->settings, key);
+    }
+    return true;
 }
 
 static inline struct answer model_blockdev_del(struct model *model, const char *node)
@@ -337,7 +355,9 @@ static inline struct answer model_execute(struct model *model, const char *comma
     if (strcmp(command, "device_add") == 0)
         return model_device_add(model, arguments);
     if (strcmp(command, "device_del") == 0)
-        return model_drop(model->devices, model_text(arguments, "id"), "DeviceNotFound");
+        return model_device_del(model, model_text(arguments, "id"))
+                   ? answer_empty()
+                   : answer_refusal("DeviceNotFound", memory_copy("no such device"));
     if (strcmp(command, "blockdev-add") == 0)
         return model_put(model->nodes, model_text(arguments, "node-name"), arguments);
     if (strcmp(command, "blockdev-del") == 0)
@@ -356,6 +376,11 @@ static inline struct answer model_execute(struct model *model, const char *comma
         return model_drive(model, command, arguments);
     if (strcmp(command, "qom-list") == 0)
         return answer_result(model_qom_list(model));
+    if (strstr("block_set_io_throttle set_link balloon", command) != NULL) {
+        const char *id = model_text(arguments, "id"), *name = model_text(arguments, "name");
+        AUTO_FREE char *key = memory_format("%s %s%s", command, id, name);
+        json_object_set(model->settings, key, arguments);
+    }
     if (strcmp(command, "balloon") == 0)
         model->balloon = json_number(arguments, "value", model->balloon);
     if (strncmp(command, "query-", strlen("query-")) == 0)

@@ -22,6 +22,10 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error);
 
+/* The block nodes of media that are not in the CD-ROM drive, and their descriptors, go. `notes` may be NULL. */
+int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes,
+                    struct error *error);
+
 /* For an instance without QEMU that is to be started again: entries that are not "present" go (what was being removed
  * is gone, what was being added was never acknowledged). Nothing is committed. */
 void reconcile_dead(struct runtime *runtime);

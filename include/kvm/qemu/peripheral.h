@@ -45,6 +45,8 @@ int peripheral_remove_fds(struct qmp *qmp, const char *opaque, deadline_t deadli
 enum unplug_end {
     UNPLUG_GONE,    /* DEVICE_DELETED for this id, and QEMU does not show it any more */
     UNPLUG_REFUSED, /* the guest said no (DEVICE_UNPLUG_GUEST_ERROR) */
+    UNPLUG_DENIED,  /* QEMU refused several requests and took none, see error: it can't be unplugged, or it is
+                     * being unplugged since before */
     UNPLUG_PENDING, /* the time is up: the guest has not let it go yet, but may */
     UNPLUG_FAILED,  /* something else, see error */
 };
@@ -56,7 +58,16 @@ enum unplug_end {
 enum unplug_end peripheral_unplug(struct qmp *qmp, const char *id, deadline_t deadline,
                                   void (*progress)(const char *text), struct error *error);
 
-/* status of query-migrate when a migration is under way that forbids hotplug; NULL: none. Static string. */
-const char *peripheral_migration(struct qmp *qmp, deadline_t deadline);
+/* *phase is the status of query-migrate when a migration is under way that forbids hotplug; NULL: none. Static. */
+int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase,
+                         struct error *error);
+
+/* A drive with a removable medium, by the id of its device. */
+struct drive {
+    bool exists, tray_open;
+    char node[64]; /* of the medium; "" when there is none */
+};
+int peripheral_drive(struct qmp *qmp, const char *id, deadline_t deadline, struct drive *drive,
+                     struct error *error);
 
 #endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * change-cdrom. The new medium is ready before the old one is taken out. Its node is "cdrom1" at start; here that name
+ * and "cdrom1b" take turns, and each has its descriptor in a set marked with the same word. A node that is not in the
+ * drive is left over: reconcile_drive removes it.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hotplug_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/transaction.h"
+#include "kvm/operations/image.h"
+#include "kvm/operations/reconcile.h"
+#include "kvm/qemu/device.h"
+#include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
+
+#define DRIVE "cdrom"
+
+struct changing {
+    struct hotplug *hotplug;
+    const char *path; /* NULL: only eject */
+    const char *node; /* of the new medium */
+    struct drive before;
+    bool is_block;
+    int image, set;
+};
+
+static json_t *drive_and(const char *key, json_t *value)
+{
+    json_t *arguments = memory_json(json_pack("{s:s}", "id", DRIVE));
+
+    if (key != NULL)
+        json_object_set_new(arguments, key, memory_json(value));
+    return arguments;
+}
+
+/* ---- the new medium ---- */
+
+static int open_image(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+
+    changing->image = image_open(changing->path, O_RDONLY, error);
+    return changing->image < 0 ? -1 : 0;
+}
+
+static int close_image(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+
+    (void)error;
+    memory_close(&changing->image);
+    changing->image = -1;
+    return 0;
+}
+
+static int take_descriptor_back(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    struct hotplug *hotplug = changing->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(
+        hotplug, peripheral_remove_fds(hotplug->qmp, changing->node, hotplug->deadline, error));
+}
+
+static int pass_descriptor(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+
+    if (peripheral_add_fd(changing->hotplug->qmp, changing->image, changing->node,
+                          changing->hotplug->deadline, &changing->set, error) == 0)
+        return 0;
+    return hotplug_failed(take_descriptor_back, plan, error);
+}
+
+static int remove_node(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    struct hotplug *hotplug = changing->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(
+        hotplug, peripheral_remove_node(hotplug->qmp, changing->node, hotplug->deadline, error));
+}
+
+static int add_node(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    json_t *node = device_cdrom_blockdev(changing->node, changing->set, changing->is_block);
+
+    switch (hotplug_call(changing->hotplug, "blockdev-add", node, error)) {
+    case QMP_DONE:
+        return 0;
+    case QMP_REFUSED:
+        break;
+    case QMP_UNKNOWN:
+        return hotplug_failed(remove_node, plan, error);
+    }
+    return -1;
+}
+
+/* ---- the drive: each of these may be repeated ---- */
+
+static int move_tray(struct hotplug *hotplug, bool open, struct error *error)
+{
+    if (!open)
+        return hotplug_set(hotplug, "blockdev-close-tray", drive_and(NULL, NULL), error);
+    return hotplug_set(hotplug, "blockdev-open-tray", drive_and("force", json_true()), error);
+}
+
+static int take_out(struct hotplug *hotplug, struct error *error)
+{
+    return hotplug_set(hotplug, "blockdev-remove-medium", drive_and(NULL, NULL), error);
+}
+
+/* Inserting is refused when it has been done. */
+static int put_in(struct hotplug *hotplug, const char *node, struct error *error)
+{
+    struct drive drive;
+    json_t *arguments = drive_and("node-name", json_string(node));
+    enum qmp_outcome outcome = hotplug_call(hotplug, "blockdev-insert-medium", arguments, error);
+
+    if (outcome != QMP_UNKNOWN || hotplug->unknown)
+        return outcome == QMP_DONE ? 0 : -1;
+    if (peripheral_drive(hotplug->qmp, DRIVE, hotplug->deadline, &drive, error) < 0)
+        return -1;
+    return strcmp(drive.node, node) == 0 ? 0 : -1;
+}
+
+static int open_tray(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    return move_tray(changing->hotplug, true, error);
+}
+
+static int tray_as_before(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    int ready = hotplug_begin_undo(changing->hotplug, error);
+
+    if (ready <= 0 || changing->before.tray_open)
+        return ready < 0 ? -1 : 0;
+    return hotplug_end_undo(changing->hotplug, move_tray(changing->hotplug, false, error));
+}
+
+static int remove_medium(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    return take_out(changing->hotplug, error);
+}
+
+static int old_medium_in(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    int ready = hotplug_begin_undo(changing->hotplug, error);
+
+    if (ready <= 0 || changing->before.node[0] == '\0')
+        return ready < 0 ? -1 : 0;
+    return hotplug_end_undo(changing->hotplug,
+                            put_in(changing->hotplug, changing->before.node, error));
+}
+
+static int insert_medium(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    return put_in(changing->hotplug, changing->node, error);
+}
+
+static int new_medium_out(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    int ready = hotplug_begin_undo(changing->hotplug, error);
+
+    return ready <= 0 ? ready
+                      : hotplug_end_undo(changing->hotplug, take_out(changing->hotplug, error));
+}
+
+static int close_tray(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    return move_tray(changing->hotplug, false, error);
+}
+
+static int reopen_tray(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    int ready = hotplug_begin_undo(changing->hotplug, error);
+
+    return ready <= 0
+               ? ready
+               : hotplug_end_undo(changing->hotplug, move_tray(changing->hotplug, true, error));
+}
+
+/* ---- the record ---- */
+
+static int record_path(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+
+    json_object_set_new(changing->hotplug->instance->hvparams, "cdrom_image_path",
+                        memory_json(json_string(changing->path)));
+    return hotplug_commit(changing->hotplug, error);
+}
+
+static int record_old_path(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    return hotplug_restore(changing->hotplug, error);
+}
+
+/* What fails here is tried again once, then left to the next command. */
+static int remove_old_node(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+    struct hotplug *hotplug = changing->hotplug;
+
+    if (reconcile_drive(hotplug->qmp, hotplug->deadline, NULL, error) == 0)
+        return 0;
+    return hotplug_recover(hotplug, error)
+               ? reconcile_drive(hotplug->qmp, hotplug->deadline, NULL, error)
+               : -1;
+}
+
+static const struct step change_steps[] = {
+    {"open the image", open_image, close_image, false},
+    {"pass the descriptor (add-fd)", pass_descriptor, take_descriptor_back, false},
+    {"add the block node (blockdev-add)", add_node, remove_node, false},
+    {"open the tray", open_tray, tray_as_before, false},
+    {"take the old medium out", remove_medium, old_medium_in, false},
+    {"put the new medium in", insert_medium, new_medium_out, false},
+    {"close the tray", close_tray, reopen_tray, false},
+    {"record the path in the runtime", record_path, record_old_path, true},
+    {"remove the old block node", remove_old_node, NULL, false},
+};
+
+static const struct step eject_steps[] = {
+    {"open the tray", open_tray, tray_as_before, false},
+    {"take the medium out", remove_medium, old_medium_in, true},
+    {"remove its block node", remove_old_node, NULL, false},
+};
+
+static int check(struct changing *changing, struct error *error)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+
+    if (!changing->before.exists)
+        return error_set(error, STATUS_STATE,
+                         "the instance has no CD-ROM drive; it has one when it is started with "
+                         "cdrom_image_path");
+    if (changing->path == NULL)
+        return 0;
+    if (changing->path[0] != '/')
+        return error_set(error, STATUS_USAGE,
+                         "PATH: must be absolute, or \"eject\" (current value: \"%s\")",
+                         changing->path);
+    image_check(changing->path, O_RDONLY, "PATH", &changing->is_block, &problems);
+    return problems.count > 0 ? messages_error(&problems, STATUS_USAGE, error) : 0;
+}
+
+int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
+{
+    const char *path = hotplug->arguments[0];
+    bool eject = strcmp(path, "eject") == 0;
+    struct changing changing = {
+        .hotplug = hotplug, .path = eject ? NULL : path, .node = "cdrom1", .image = -1};
+
+    if (peripheral_drive(hotplug->qmp, DRIVE, hotplug->deadline, &changing.before, error) < 0 ||
+        check(&changing, error) < 0)
+        return -1;
+    if (strcmp(changing.before.node, changing.node) == 0)
+        changing.node = "cdrom1b";
+    hotplug_text(hotplug, eject ? memory_copy("the CD-ROM is ejected")
+                                : memory_format("the CD-ROM is %s", path));
+    if (hotplug->options->dry_run)
+        return 0;
+    /* After eject the drive stays open; the next start has the medium of the definition again. */
+    int result = transaction_run(eject ? eject_steps : change_steps,
+                                 eject ? COUNT(eject_steps) : COUNT(change_steps), &changing,
+                                 hotplug->options->observe, error);
+    close_image(&changing, NULL);
+    return result;
+}
