@@ -105,8 +105,8 @@ migrate_end() { # wait for it: as with suite
 
 # ---- what is where ----
 
-phase_of() { # a|b: the phase that the runtime file tells; nothing when there is none
-    jq -r '.[4].migration.phase // "none"' "$TEST_DIR/$1/conf/web1.runtime" 2>/dev/null || true
+phase_of() { # a|b: the phase that the runtime file tells
+    jq -r '.[4].migration.phase // "none"' "$TEST_DIR/$1/conf/web1.runtime" 2>/dev/null || echo none
 }
 
 run_state() { # a|b: QEMU's word, or "dead"
