@@ -182,6 +182,8 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
     launch->rundir = rundir;
     launch->node = node;
     launch->instance = instance;
+    launch->disk_count = instance->disk_count;
+    launch->nic_count = instance->nic_count;
     launch->pid_file = launch->events = launch->cdrom = launch->floppy = launch->pidfd = -1;
     for (int i = 0; i < SOCKET_COUNT; i++)
         launch->sockets[i] = -1;
@@ -239,8 +241,6 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
 
 static void close_all(struct launch *launch)
 {
-    size_t nics = launch->instance->nic_count;
-
     memory_close(&launch->pid_file);
     memory_close(&launch->events);
     memory_close(&launch->cdrom);
@@ -248,9 +248,9 @@ static void close_all(struct launch *launch)
     memory_close(&launch->pidfd);
     for (int i = 0; i < SOCKET_COUNT; i++)
         memory_close(&launch->sockets[i]);
-    for (size_t i = 0; i < launch->instance->disk_count; i++)
+    for (size_t i = 0; i < launch->disk_count; i++)
         memory_close(&launch->disks[i]);
-    for (size_t i = 0; i < nics; i++) {
+    for (size_t i = 0; i < launch->nic_count; i++) {
         tap_close(&launch->taps[i]);
         for (int queue = 0; queue < CMDLINE_QUEUES_MAX; queue++)
             memory_close(&launch->vhost[i][queue]);

@@ -48,6 +48,7 @@ struct launch {
     /* Real descriptors; -1 while not open. */
     int pid_file, events, cdrom, floppy;
     int sockets[SOCKET_COUNT];
+    size_t disk_count, nic_count; /* of the arrays: the instance may be gone before the plan is */
     int *disks;
     bool *disk_is_block;
     bool cdrom_is_block;
