@@ -14,6 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
+#include "kvm/host/machine.h"
 #include "kvm/state/hvparams.h"
 
 int launch_set_passwords(struct launch *launch, struct error *error)
@@ -107,26 +108,11 @@ int launch_set_affinity(struct launch *launch, struct error *error)
     return cpu_set_of(json_array_get(parts, 0), &set) ? pin_process(launch, &set, error) : 0;
 }
 
-/* Memory that the node can give without swapping, in MiB; -1 when it can't be told. */
-static int64_t available_mib(void)
-{
-    char line[256];
-    long long kib = -1;
-    FILE *file = fopen("/proc/meminfo", "re");
-
-    while (file != NULL && kib < 0 && fgets(line, sizeof(line), file) != NULL)
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
-            kib = -1;
-    if (file != NULL)
-        fclose(file);
-    return kib < 0 ? -1 : kib / 1024;
-}
-
 /* The guest starts with as much of maxmem as the node has, but not less than minmem. */
 int launch_set_balloon(struct launch *launch, struct error *error)
 {
     const struct instance *instance = launch->instance;
-    int64_t available = available_mib();
+    int64_t available = machine_available_mib();
     int64_t start = instance->maxmem_mib;
 
     if (available >= 0 && available < start)

@@ -17,38 +17,44 @@
 
 /* ---- opening ---- */
 
-static int check_instance(struct sending *sending, struct error *error)
+/* Without these nothing more can be asked. */
+static int check_there(struct sending *sending, struct error *error)
 {
     struct session *session = &sending->session;
-    const struct instance *instance = &session->runtime.instance;
-    char status[32];
 
     if (!session_is_live(session))
         return error_set(error, STATUS_STATE, "it does not run here");
     if (!session->has_runtime)
         return error_set(error, STATUS_STATE, "its runtime file can't be read: %s",
                          session->runtime_fault.text);
-    if (session_check_recorded(session, error) < 0)
-        return -1;
-    if (migration_phase_of(&session->runtime) != PHASE_NONE)
-        return error_set(
-            error, STATUS_STATE,
-            "an earlier migration of it is \"%s\"; 'kvm-migrate %s recover' finishes or "
-            "undoes it",
-            migration_phase_name(migration_phase_of(&session->runtime)), sending->name);
+    return session_check_recorded(session, error);
+}
+
+/* All that speaks against it on this side. */
+static int check_instance(struct sending *sending, struct error *error)
+{
+    const struct runtime *runtime = &sending->session.runtime;
+    const struct instance *instance = &runtime->instance;
+    struct messages *problems = &sending->problems;
+    char status[32];
+
+    if (migration_phase_of(runtime) != PHASE_NONE)
+        messages_add(problems,
+                     "an earlier migration of it is \"%s\"; 'kvm-migrate %s recover' finishes or "
+                     "undoes it",
+                     migration_phase_name(migration_phase_of(runtime)), sending->name);
     for (size_t i = 0; i < instance->disk_count + instance->nic_count; i++) {
         const char *uuid = i < instance->disk_count ? instance->disks[i].uuid
                                                     : instance->nics[i - instance->disk_count].uuid;
-        if (runtime_device_state(&session->runtime, uuid) != DEVICE_PRESENT)
-            return error_set(error, STATUS_STATE,
-                             "device %s is being added or removed; 'kvm-hotplug %s list' shows it",
-                             uuid, sending->name);
+        if (runtime_device_state(runtime, uuid) != DEVICE_PRESENT)
+            messages_add(problems,
+                         "device %s is being added or removed; 'kvm-hotplug %s list' shows it",
+                         uuid, sending->name);
     }
     if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)
         return -1;
     if (strcmp(status, "running") != 0 && strcmp(status, "paused") != 0)
-        return error_set(error, STATUS_STATE, "the guest is \"%s\", which can't be migrated",
-                         status);
+        messages_add(problems, "the guest is \"%s\", which can't be migrated", status);
     return 0;
 }
 
@@ -60,8 +66,8 @@ int sending_open(struct sending *sending, struct error *error)
     if (session_open(session, sending->rundir, sending->node, sending->name, true,
                      clock_deadline(sending->options->wait_lock_ms), error) < 0)
         return -1;
-    if (!session_is_live(session))
-        return check_instance(sending, error);
+    if (check_there(sending, error) < 0)
+        return -1;
     AUTO_FREE char *path = rundir_path(sending->rundir, RUNDIR_QMP, sending->name);
     sending->qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
     if (sending->qmp == NULL)
@@ -70,7 +76,7 @@ int sending_open(struct sending *sending, struct error *error)
                                   deadline, error);
     if (sending->query == NULL)
         return -1;
-    if (session->has_runtime &&
+    if (!sending->only_check && migration_phase_of(&session->runtime) == PHASE_NONE &&
         reconcile_live(sending->rundir, sending->node, &session->runtime, sending->qmp, deadline,
                        &sending->result->warnings, error) < 0)
         return -1;
@@ -98,40 +104,11 @@ int sending_open_remote(struct sending *sending, struct error *error)
     return remote_open(&sending->remote, command, words, error);
 }
 
-static json_t *request(const struct sending *sending, const char *stage)
-{
-    AUTO_FREE char *text = runtime_text(&sending->session.runtime);
-    json_t *whole = json_loads(text, 0, NULL);
-
-    return memory_json(json_pack("{s:s, s:o}", "stage", stage, "runtime", memory_json(whole)));
-}
-
-static void take_warnings(struct sending *sending, const json_t *answer)
-{
-    size_t i;
-    json_t *warning;
-
-    json_array_foreach (json_member(answer, "warnings"), i, warning)
-        messages_add(&sending->result->warnings, "on the target: %s", json_string_value(warning));
-}
-
-int sending_check_target(struct sending *sending, struct error *error)
-{
-    AUTO_JSON json_t *answer = NULL;
-
-    sending_say(sending, "check the target");
-    if (remote_ask(&sending->remote, request(sending, "check"), clock_deadline(MIGRATE_ANSWER_MS),
-                   &answer, error) < 0)
-        return -1;
-    take_warnings(sending, answer);
-    return 0;
-}
-
 /* ---- the steps of the way there ---- */
 
 int sending_accept(struct sending *sending, json_t **answer, struct error *error)
 {
-    json_t *question = request(sending, "accept");
+    json_t *question = sending_request(sending, "accept");
     char id[33];
 
     sending_say(sending, "let the target accept");
@@ -150,7 +127,7 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
         0)
         return -1;
     sending->accepted = true;
-    take_warnings(sending, *answer);
+    sending_take_warnings(sending, *answer);
     return 0;
 }
 
@@ -173,34 +150,41 @@ int sending_compare(struct sending *sending, struct error *error)
 }
 
 /* Through the remote command's own pipe: a second session there joins our end with the waiting target's. */
-static int connect_tunnel(struct sending *sending, const char *token, struct error *error)
+static int connect_tunnel(struct sending *sending, struct error *error)
 {
     const char *const words[] = {"kvm-migrate", sending->name, "pipe", NULL};
     AUTO_FREE char *command = remote_command(sending->options);
 
-    (void)token;
     return remote_open_stream(&sending->pipe, command, words, error);
+}
+
+int sending_stream(struct sending *sending, int64_t port, const char *token, deadline_t deadline,
+                   struct error *error)
+{
+    if (token == NULL || strlen(token) != 32)
+        return error_set(error, STATUS_FAILED, "the target gave no token");
+    if (!sending->options->tunnel)
+        return channel_connect(sending->address, port, token, deadline, error);
+    int stream = connect_tunnel(sending, error);
+    if (stream < 0 || write(stream, token, 32) == 32)
+        return stream;
+    close(stream);
+    return error_errno(error, STATUS_FAILED, "tunnel");
 }
 
 int sending_connect(struct sending *sending, const json_t *answer, struct error *error)
 {
     const char *token = json_text(answer, "token"), *key = json_text(answer, "key");
-    int64_t port = json_number(answer, "port", 0);
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
     AUTO_JSON json_t *question = memory_json(json_pack("{s:s}", "stage", "receive"));
 
     sending_say(sending, "connect for the memory");
-    if (token == NULL || strlen(token) != 32)
-        return error_set(error, STATUS_FAILED, "the target gave no token");
     if (remote_write(sending->remote.to, question) < 0)
         return error_errno(error, STATUS_FAILED, "the session with the target is lost");
-    AUTO_CLOSE int stream = sending->options->tunnel
-                                ? connect_tunnel(sending, token, error)
-                                : channel_connect(sending->address, port, token, deadline, error);
+    AUTO_CLOSE int stream =
+        sending_stream(sending, json_number(answer, "port", 0), token, deadline, error);
     if (stream < 0)
         return -1;
-    if (sending->options->tunnel && write(stream, token, 32) != 32)
-        return error_errno(error, STATUS_FAILED, "tunnel");
     if (remote_answer(&sending->remote, deadline, NULL, error) < 0)
         return -1;
     channel_watch_link(stream);

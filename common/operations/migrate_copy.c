@@ -20,7 +20,7 @@ int sending_begin(struct sending *sending, struct error *error)
     deadline_t deadline = clock_deadline(SETUP_MS);
 
     sending_say(sending, "copy the memory");
-    if (sending->options->non_live &&
+    if (migrate_is_non_live(&sending->session.runtime.instance, sending->options) &&
         qmp_call(sending->qmp, "stop", NULL, deadline, NULL, error) != QMP_DONE)
         return -1;
     json_t *arguments = memory_json(json_pack("{s:s}", "uri", "fd:kvm-suite-out"));

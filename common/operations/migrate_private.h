@@ -65,6 +65,8 @@ void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
 
 /* {"capabilities": [...], "parameters": {...}} of the options and hvparams; what both sides set. New object. */
 json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options);
+/* By option or by migration_mode. */
+bool migrate_is_non_live(const struct instance *instance, const struct migrate_options *options);
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
                   struct error *error);
 /* What the guest can notice of this QEMU: PCI devices and their places, block devices. New object. */

@@ -24,11 +24,15 @@ struct sending {
     struct qmp *qmp;   /* actions; with oob where QEMU has it */
     struct qmp *query; /* progress */
     struct remote remote, pipe;
+    struct messages problems; /* what speaks against it, of both sides */
     json_t *plan;
     const char *address;
     int64_t port;
-    bool accepted; /* the target holds an incoming QEMU */
-    bool recorded; /* "sending" is on our disk */
+    bool only_check;
+    int64_t available_mib; /* of the target's memory; -1: not known */
+    char versions[64];     /* of QEMU on both sides */
+    bool accepted;         /* the target holds an incoming QEMU */
+    bool recorded;         /* "sending" is on our disk */
     bool committed;
     char commit_token[33], abort_token[33];
     json_t *last; /* query-migrate at the end */
@@ -40,10 +44,19 @@ void sending_say(const struct sending *sending, const char *what);
 /* migrate_connect.c: lock, monitors, session with the target, and the stream for the memory. */
 int sending_open(struct sending *sending, struct error *error);
 int sending_open_remote(struct sending *sending, struct error *error);
-int sending_check_target(struct sending *sending, struct error *error);
 int sending_accept(struct sending *sending, json_t **answer, struct error *error);
 int sending_compare(struct sending *sending, struct error *error);
 int sending_connect(struct sending *sending, const json_t *answer, struct error *error);
+/* The stream to a target that listens or has its tunnel ready; the caller closes it. */
+int sending_stream(struct sending *sending, int64_t port, const char *token, deadline_t deadline,
+                   struct error *error);
+
+/* migrate_check.c: everything that could fail, before anything is changed. Adds to the problems. */
+json_t *sending_request(const struct sending *sending, const char *stage); /* with the runtime */
+void sending_take_warnings(struct sending *sending, const json_t *answer);
+int sending_check_target(struct sending *sending, struct error *error);
+/* Measured rates, and what they mean; the result is told. */
+int sending_measure(struct sending *sending, struct error *error);
 
 /* migrate_copy.c: from `migrate` to "completed". */
 int sending_begin(struct sending *sending, struct error *error);

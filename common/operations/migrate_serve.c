@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "migrate_private.h"
+#include "migrate_serving.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/log.h"
@@ -25,100 +25,8 @@ enum { TAIL_BYTES = 600, LOOK_MS = 500, POLL_MS = 5, END_MS = 10000, SETUP_MS = 
 
 /* ---- the session ---- */
 
-struct serving {
-    const char *run_dir;
-    struct rundir rundir;
-    const struct node *node;
-    const char *name;
-    const struct migrate_options *options;
-    struct session session; /* with the lock, once accepted */
-    bool accepted, attached;
-    int listener;
-    char token[33];
-    char *tunnel_path;
-    struct messages warnings;
-};
-
-static json_t *read_request_runtime(const json_t *request, struct error *error)
-{
-    json_t *runtime = json_member(request, "runtime");
-
-    if (!json_is_array(runtime)) {
-        error_set(error, STATUS_USAGE, "the request has no runtime");
-        return NULL;
-    }
-    return runtime;
-}
-
-/* The received file is untrusted: it is parsed strictly, its kvm_cmd is not used at all, and what it may not choose (the
- * binary, further options of QEMU) comes from this node. */
-static int take_instance(struct serving *serving, const json_t *request, struct runtime *received,
-                         struct error *error)
-{
-    json_t *list = read_request_runtime(request, error);
-    AUTO_FREE char *text = list == NULL ? NULL : json_compact(list);
-    AUTO_JSON json_t *own = hvparams_fill(json_member(serving->node->defaults, "hvparams"), NULL);
-
-    if (text == NULL ||
-        runtime_parse(text, strlen(text), "received runtime", serving->name, received, error) < 0)
-        return -1;
-    json_t *hvparams = received->instance.hvparams;
-    const char *extra = hvparams_text(hvparams, "kvm_extra");
-    if (extra[0] != '\0' && strcmp(extra, hvparams_text(own, "kvm_extra")) != 0)
-        return error_set(error, STATUS_STATE,
-                         "the instance has kvm_extra \"%s\", which this node's kvm-defaults.json "
-                         "does not allow (put the same value there)",
-                         extra);
-    json_object_set(hvparams, "kvm_path", json_object_get(own, "kvm_path"));
-    return 0;
-}
-
-static int open_rundir(struct serving *serving, bool create, struct error *error)
-{
-    if (serving->rundir.fd >= 0)
-        return 0;
-    free(serving->rundir.path);
-    if (rundir_open(&serving->rundir, serving->run_dir, create, error) == 0)
-        return rundir_check_name(&serving->rundir, serving->name, error);
-    if (create || error->status != STATUS_STATE)
-        return -1;
-    serving->rundir = (struct rundir){.fd = -1, .path = memory_copy(serving->run_dir)};
-    return 0;
-}
-
-static int check_free(struct serving *serving, struct error *error)
-{
-    struct session session;
-
-    if (serving->rundir.fd < 0)
-        return 0;
-    if (session_open(&session, &serving->rundir, serving->node, serving->name, false, 0, error) < 0)
-        return -1;
-    bool live = session_is_live(&session);
-    session_close(&session);
-    return live ? error_set(error, STATUS_STATE, "an instance of this name runs here already") : 0;
-}
-
-/* check: everything that could fail here, nothing changed. */
-static json_t *answer_check(struct serving *serving, const json_t *request, struct error *error)
-{
-    AUTO_RUNTIME struct runtime received = {0};
-    AUTO_LAUNCH struct launch *launch = NULL;
-    AUTO_MESSAGES struct messages warnings = {0};
-
-    if (open_rundir(serving, false, error) < 0 ||
-        take_instance(serving, request, &received, error) < 0 || check_free(serving, error) < 0 ||
-        launch_plan(&serving->rundir, serving->node, &received.instance, serving->name, false,
-                    &launch, &warnings, error) < 0)
-        return NULL;
-    json_t *list = memory_json(json_array());
-    for (size_t i = 0; i < warnings.count; i++)
-        json_array_append_new(list, json_string(warnings.items[i]));
-    return json_pack("{s:b, s:o}", "ok", 1, "warnings", list);
-}
-
-static int listen_for_memory(struct serving *serving, const json_t *request, int64_t *port,
-                             struct error *error)
+int serving_listen(struct serving *serving, const json_t *request, int64_t *port,
+                   struct error *error)
 {
     const char *address = json_text(request, "address");
 
@@ -135,6 +43,16 @@ static int listen_for_memory(struct serving *serving, const json_t *request, int
         listen(serving->listener, 1) < 0)
         return error_errno(error, STATUS_FAILED, "%s", serving->tunnel_path);
     return 0;
+}
+
+void serving_stop_listening(struct serving *serving)
+{
+    memory_close(&serving->listener);
+    serving->listener = -1;
+    if (serving->tunnel_path != NULL)
+        unlink(serving->tunnel_path);
+    free(serving->tunnel_path);
+    serving->tunnel_path = NULL;
 }
 
 static int start_incoming(struct serving *serving, struct runtime *received, const json_t *request,
@@ -187,8 +105,8 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
         error_set(error, STATUS_STATE, "accepted already");
         return NULL;
     }
-    if (open_rundir(serving, true, error) < 0 ||
-        take_instance(serving, request, &received, error) < 0 ||
+    if (serving_open_rundir(serving, true, error) < 0 ||
+        serving_take_instance(serving, request, &received, error) < 0 ||
         session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
                      clock_deadline(serving->options->wait_lock_ms), error) < 0)
         return NULL;
@@ -203,7 +121,7 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     if (serving->session.has_runtime)
         runtime_release(&serving->session.runtime);
     serving->session.has_runtime = false;
-    if (listen_for_memory(serving, request, &port, error) < 0 ||
+    if (serving_listen(serving, request, &port, error) < 0 ||
         start_incoming(serving, &received, request, error) < 0)
         return NULL;
     serving->accepted = true;
@@ -238,10 +156,7 @@ static json_t *answer_receive(struct serving *serving, struct error *error)
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
     AUTO_CLOSE int connection = channel_accept(serving->listener, serving->token, deadline, error);
 
-    close(serving->listener);
-    serving->listener = -1;
-    if (serving->tunnel_path != NULL)
-        unlink(serving->tunnel_path);
+    serving_stop_listening(serving);
     if (connection < 0)
         return NULL;
     channel_watch_link(connection);
@@ -280,7 +195,7 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
 /* attach: a later session (recover) takes up what an earlier one left. */
 static json_t *answer_attach(struct serving *serving, struct error *error)
 {
-    if (open_rundir(serving, false, error) < 0 || serving->rundir.fd < 0 ||
+    if (serving_open_rundir(serving, false, error) < 0 || serving->rundir.fd < 0 ||
         session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
                      clock_deadline(serving->options->wait_lock_ms), error) < 0) {
         if (serving->rundir.fd < 0)
@@ -305,14 +220,18 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return NULL;
     }
     if (strcmp(stage, "check") == 0)
-        return answer_check(serving, request, error);
+        return serving_check(serving, request, error);
     if (strcmp(stage, "accept") == 0)
         return answer_accept(serving, request, error);
     if (strcmp(stage, "attach") == 0)
         return answer_attach(serving, error);
+    if (!serving->accepted && serving->listener < 0 && strcmp(stage, "listen") == 0)
+        return serving_listen_only(serving, request, error);
+    if (!serving->accepted && serving->listener >= 0 && strcmp(stage, "sink") == 0)
+        return serving_sink(serving, error);
     if (serving->accepted && strcmp(stage, "tree") == 0)
         return answer_tree(serving, error);
-    if (serving->listener >= 0 && strcmp(stage, "receive") == 0)
+    if (serving->accepted && serving->listener >= 0 && strcmp(stage, "receive") == 0)
         return answer_receive(serving, error);
     return answer_stage(serving, stage, request, error);
 }
@@ -372,11 +291,8 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
         free(line);
     }
     enum status status = end_of_session(&serving);
-    memory_close(&serving.listener);
+    serving_stop_listening(&serving);
     channel_forget_secret(name, true);
-    if (serving.tunnel_path != NULL)
-        unlink(serving.tunnel_path);
-    free(serving.tunnel_path);
     free(bytes);
     session_close(&serving.session);
     rundir_close(&serving.rundir);

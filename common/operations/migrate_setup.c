@@ -19,6 +19,12 @@ static void add_capability(json_t *list, const char *name, bool on)
         list, memory_json(json_pack("{s:s, s:b}", "capability", name, "state", (int)on)));
 }
 
+bool migrate_is_non_live(const struct instance *instance, const struct migrate_options *options)
+{
+    return options->non_live ||
+           strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0;
+}
+
 json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options)
 {
     const json_t *hvparams = instance->hvparams;

@@ -171,17 +171,18 @@ static int rehearsed(struct sending *sending, struct error *error)
     return 0;
 }
 
-static int run(struct sending *sending, bool only_check, struct error *error)
+static int run(struct sending *sending, struct error *error)
 {
     if (sending_open(sending, error) < 0 || sending_open_remote(sending, error) < 0 ||
         sending_check_target(sending, error) < 0)
         return -1;
-    if (only_check) {
-        sending->result->text =
-            memory_format("can be migrated to %s as far as can be told", sending->options->target);
-        return 0;
-    }
     sending->plan = migrate_plan(&sending->session.runtime.instance, sending->options);
+    if (sending->only_check && sending->problems.count == 0 && sending_measure(sending, error) < 0)
+        return -1;
+    if (sending->problems.count > 0)
+        return messages_error(&sending->problems, STATUS_STATE, error);
+    if (sending->only_check)
+        return 0;
     if (go(sending, error) < 0) {
         undo(sending, error);
         return -1;
@@ -203,6 +204,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
                               .name = name,
                               .options = options,
                               .result = result,
+                              .only_check = only_check,
                               .began = clock_wall(),
                               .session = {.lock = -1, .process = {.pidfd = -1}},
                               .remote = {.pidfd = -1, .to = -1, .from = -1},
@@ -210,7 +212,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
     struct error error = {0};
 
     result->subject = memory_copy(name);
-    if (run(&sending, only_check, &error) < 0) {
+    if (run(&sending, &error) < 0) {
         result->status = error.status;
         free(result->text);
         result->text = memory_copy(error.text);
@@ -220,6 +222,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
     remote_close(&sending.remote);
     remote_close(&sending.pipe);
     session_close(&sending.session);
+    messages_release(&sending.problems);
     json_decref(sending.plan);
     json_decref(sending.last);
 }

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The target's side of one session: what migrate_serve.c and migrate_serve_check.c share. */
+#ifndef KVM_OPERATIONS_MIGRATE_SERVING_H
+#define KVM_OPERATIONS_MIGRATE_SERVING_H
+
+#include "migrate_private.h"
+
+struct serving {
+    const char *run_dir;
+    struct rundir rundir;
+    const struct node *node;
+    const char *name;
+    const struct migrate_options *options;
+    struct session session; /* with the lock, once accepted */
+    bool accepted, attached;
+    int listener;
+    char token[33];
+    char *tunnel_path;
+    struct messages warnings;
+};
+
+/* migrate_serve.c: where the memory will come, *port (0: any free one) becomes the one that it is. */
+int serving_listen(struct serving *serving, const json_t *request, int64_t *port,
+                   struct error *error);
+
+void serving_stop_listening(struct serving *serving);
+
+/* migrate_serve_check.c */
+int serving_open_rundir(struct serving *serving, bool create, struct error *error);
+/* The received file is untrusted: it is parsed strictly, its kvm_cmd is not used at all, and what it may not choose (the
+ * binary, further options of QEMU) comes from this node. */
+int serving_take_instance(struct serving *serving, const json_t *request, struct runtime *received,
+                          struct error *error);
+/* check: everything that could fail here, nothing changed: {"ok", "problems", "warnings", "qemu", …}. */
+json_t *serving_check(struct serving *serving, const json_t *request, struct error *error);
+/* listen and sink: a stream that is thrown away, to measure the link: {"ok", "bytes", "ms"}. */
+json_t *serving_listen_only(struct serving *serving, const json_t *request, struct error *error);
+json_t *serving_sink(struct serving *serving, struct error *error);
+
+#endif
