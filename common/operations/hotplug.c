@@ -25,20 +25,22 @@ static const struct {
     size_t least, most;
     const char *arguments;
     const char *const *keys;
+    enum hotplug_subject subject; /* what the first argument names */
 } actions[] = {
-    {hotplug_check, true, 0, 0, "", NULL},
-    {hotplug_list, true, 0, 0, "", NULL},
-    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE [KEY=VALUE...] | -", hotplug_disk_keys},
-    {hotplug_del_disk, false, 1, 1, "DISK", NULL},
+    {hotplug_check, true, 0, 0, "", NULL, SUBJECT_NONE},
+    {hotplug_list, true, 0, 0, "", NULL, SUBJECT_NONE},
+    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE [KEY=VALUE...] | -", hotplug_disk_keys,
+     SUBJECT_NONE},
+    {hotplug_del_disk, false, 1, 1, "DISK", NULL, SUBJECT_DISK},
     {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] link=LINK [KEY=VALUE...] | -",
-     hotplug_nic_keys},
-    {hotplug_del_nic, false, 1, 1, "NIC", NULL},
-    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...", hotplug_mod_nic_keys},
-    {hotplug_resize_disk, false, 2, 2, "DISK SIZE", NULL},
-    {hotplug_set_memory, false, 1, 1, "MIB", NULL},
-    {hotplug_set_link, false, 2, 2, "NIC up|down", NULL},
-    {hotplug_change_cdrom, false, 1, 1, "PATH|eject", NULL},
-    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...", hotplug_io_keys},
+     hotplug_nic_keys, SUBJECT_NONE},
+    {hotplug_del_nic, false, 1, 1, "NIC", NULL, SUBJECT_NIC},
+    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...", hotplug_mod_nic_keys, SUBJECT_NIC},
+    {hotplug_resize_disk, false, 2, 2, "DISK SIZE", NULL, SUBJECT_DISK},
+    {hotplug_set_memory, false, 1, 1, "MIB", NULL, SUBJECT_NONE},
+    {hotplug_set_link, false, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
+    {hotplug_change_cdrom, false, 1, 1, "PATH|eject", NULL, SUBJECT_NONE},
+    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...", hotplug_io_keys, SUBJECT_DISK},
 };
 
 static int find_action(const char *action)
@@ -93,7 +95,7 @@ static int check_state(struct hotplug *hotplug, struct error *error)
         return error_set(error, STATUS_STATE,
                          "its start was interrupted; repeat 'kvm-start' or 'kvm-stop %s'",
                          hotplug->name);
-    return session_check_recorded(session, error);
+    return session_check_recorded(session, error) < 0 ? -1 : session_check_settled(session, error);
 }
 
 static int check_migration(struct hotplug *hotplug, struct error *error)
@@ -129,6 +131,7 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
         return 0;
     if (check_migration(hotplug, error) < 0)
         return -1;
+    hotplug_name_subject(hotplug);
     if (!hotplug->options->dry_run &&
         reconcile_live(hotplug->rundir, hotplug->node, hotplug->runtime, hotplug->qmp,
                        hotplug->deadline, &hotplug->result->warnings, error) < 0)
@@ -141,7 +144,8 @@ void hotplug_close(struct hotplug *hotplug)
     qmp_release(&hotplug->qmp);
     session_close(&hotplug->session);
     free(hotplug->before);
-    hotplug->before = NULL;
+    free(hotplug->subject_uuid);
+    hotplug->before = hotplug->subject_uuid = NULL;
 }
 
 int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
@@ -277,6 +281,7 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
     if (check_arguments(hotplug, index, error) < 0 ||
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
         return -1;
+    hotplug->subject = actions[index].subject;
     if (actions[index].run != hotplug_check &&
         hotplug_open(hotplug, actions[index].looking || hotplug->options->dry_run, error) < 0)
         return -1;

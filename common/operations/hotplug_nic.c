@@ -636,6 +636,18 @@ static int tell_how_to_plug(struct hotplug *hotplug, const json_t *object, struc
                         hotplug->name, text);
 }
 
+/* The NIC that was plugged again stands last; it gets its number back. */
+static int move_back(struct hotplug *hotplug, size_t index, struct error *error)
+{
+    struct instance *instance = hotplug->instance;
+    struct nic nic = instance->nics[instance->nic_count - 1];
+
+    memmove(&instance->nics[index + 1], &instance->nics[index],
+            (instance->nic_count - 1 - index) * sizeof(nic));
+    instance->nics[index] = nic;
+    return hotplug_commit(hotplug, error);
+}
+
 static int replug(struct hotplug *hotplug, size_t index, const json_t *object, struct error *error)
 {
     struct adding adding;
@@ -650,7 +662,7 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     hotplug->before = runtime_text(hotplug->runtime);
     hotplug->before_length = strlen(hotplug->before);
     if (decide(&adding, wanted, error) == 0 && add(&adding, error) == 0)
-        return 0;
+        return move_back(hotplug, index, error);
     error->status = STATUS_INCOMPLETE;
     return tell_how_to_plug(hotplug, wanted, error);
 }

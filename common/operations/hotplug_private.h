@@ -9,6 +9,8 @@
 #include "kvm/qemu/qmp.h"
 #include "kvm/state/slots.h"
 
+enum hotplug_subject { SUBJECT_NONE, SUBJECT_DISK, SUBJECT_NIC };
+
 struct hotplug {
     const struct rundir *rundir;
     const struct node *node;
@@ -24,6 +26,9 @@ struct hotplug {
     struct runtime *runtime;   /* of the session */
     struct instance *instance; /* of the runtime */
     struct qmp *qmp;
+    enum hotplug_subject subject;
+    char *
+        subject_uuid; /* which device the first argument named before anything was reconciled; NULL: none */
     char status[32]; /* query-status */
     char *before;    /* the runtime file as it was: what an undo writes back */
     size_t before_length;
@@ -78,6 +83,10 @@ json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *
  * refused. -1 with STATUS_USAGE. */
 int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct error *error);
 int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error);
+
+/* Note which device the first argument names. Before reconciling: what that finishes or drops moves the indices, and an
+ * index must never come to mean another device than the user saw. */
+void hotplug_name_subject(struct hotplug *hotplug);
 
 /* A uuid that none of the devices has, at a removal: it is so already. Sets the result's text. */
 bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *ident);

@@ -106,10 +106,16 @@ static void match_index(struct search *search, size_t count)
     }
 }
 
+/* By uuid once it is noted: see hotplug_name_subject. */
+static const char *meant(const struct hotplug *hotplug, const char *ident)
+{
+    return hotplug->subject_uuid != NULL ? hotplug->subject_uuid : ident;
+}
+
 int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct error *error)
 {
     const struct instance *instance = hotplug->instance;
-    struct search search = {ident, -1, false};
+    struct search search = {meant(hotplug, ident), -1, false};
 
     for (size_t i = 0; i < instance->disk_count; i++) {
         match(&search, i, instance->disks[i].uuid);
@@ -125,6 +131,7 @@ bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *iden
 {
     const struct instance *instance = hotplug->instance;
 
+    ident = meant(hotplug, ident);
     if (!text_is_uuid(ident))
         return false;
     for (size_t i = 0; i < instance->disk_count; i++)
@@ -140,7 +147,7 @@ bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *iden
 int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct error *error)
 {
     const struct instance *instance = hotplug->instance;
-    struct search search = {ident, -1, false};
+    struct search search = {meant(hotplug, ident), -1, false};
 
     for (size_t i = 0; i < instance->nic_count; i++) {
         char tap[TAP_NAME_SIZE];
@@ -153,4 +160,18 @@ int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct er
     }
     match_index(&search, instance->nic_count);
     return conclude(&search, "NIC", instance->nic_count, error);
+}
+
+void hotplug_name_subject(struct hotplug *hotplug)
+{
+    const struct instance *instance = hotplug->instance;
+    int index = hotplug->subject == SUBJECT_NONE ? -1
+                : hotplug->subject == SUBJECT_DISK
+                    ? hotplug_find_disk(hotplug, hotplug->arguments[0], NULL)
+                    : hotplug_find_nic(hotplug, hotplug->arguments[0], NULL);
+
+    if (index >= 0)
+        hotplug->subject_uuid =
+            memory_copy(hotplug->subject == SUBJECT_DISK ? instance->disks[index].uuid
+                                                         : instance->nics[index].uuid);
 }

@@ -188,10 +188,31 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
 
 /* ---- set-io ---- */
 
+static int check_limits(const json_t *limits, struct error *error)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)(uintptr_t)limits, key, value) {
+        bool known = false;
+        for (int i = 0; hotplug_io_keys[i] != NULL; i++)
+            known = known || strcmp(hotplug_io_keys[i], key) == 0;
+        if (!known) {
+            AUTO_FREE char *shown = text_escape(key, strlen(key));
+            return error_set(error, STATUS_USAGE, "%s: unknown key", shown);
+        }
+        if (!json_is_integer(value) || json_integer_value(value) < 0)
+            return error_set(error, STATUS_USAGE, "%s: must be a number, 0 or more", key);
+    }
+    return 0;
+}
+
 int hotplug_set_io(struct hotplug *hotplug, struct error *error)
 {
     AUTO_JSON json_t *limits = hotplug_object(hotplug, 1, hotplug_io_keys, hotplug_io_keys, error);
-    int index = limits == NULL ? -1 : hotplug_find_disk(hotplug, hotplug->arguments[0], error);
+    int index = limits == NULL || check_limits(limits, error) < 0
+                    ? -1
+                    : hotplug_find_disk(hotplug, hotplug->arguments[0], error);
 
     if (index < 0)
         return -1;

@@ -146,6 +146,8 @@ static json_t *tell_disks(const struct session *session)
                       states[runtime_device_state(&session->runtime, disk->uuid)]));
         if (slot != SLOT_NONE)
             put(one, "slot", json_integer(slot));
+        else if (json_member(disk->hvinfo, "scsi-id") != NULL)
+            put(one, "scsi_id", json_integer(json_number(disk->hvinfo, "scsi-id", 0)));
         json_array_append_new(list, one);
     }
     return list;

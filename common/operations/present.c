@@ -125,10 +125,25 @@ static const char *or_else(const char *text, const char *otherwise)
 
 static void slot_cell(const json_t *device, char *cell)
 {
-    if (json_member(device, "slot") == NULL)
+    if (json_member(device, "scsi_id") != NULL)
+        snprintf(cell, CELL, "SCSI id %lld", (long long)json_number(device, "scsi_id", -1));
+    else if (json_member(device, "slot") == NULL)
         snprintf(cell, CELL, "no slot");
     else
         snprintf(cell, CELL, "slot %lld", (long long)json_number(device, "slot", -1));
+}
+
+/* When QEMU was asked as well: what is in the file and what is there need not be the same after a crash or a reset. */
+static const char *state_word(const json_t *device)
+{
+    const json_t *there = json_member(device, "in_qemu");
+    const char *state = json_text(device, "state");
+
+    if (!json_is_boolean(there) || json_is_true(there))
+        return state;
+    return strcmp(state, "removing") == 0
+               ? "removing (QEMU has let it go: the next command finishes it)"
+               : "missing in QEMU";
 }
 
 static void print_disks(const json_t *disks)
@@ -143,9 +158,10 @@ static void print_disks(const json_t *disks)
         line(title, "%s, %s, %s, %s%s%s%s",
              or_else(json_text(disk, "path"), or_else(json_text(disk, "uri"), "-")),
              or_else(json_text(disk, "id"), "no id"), slot,
-             json_truth(disk, "read_only", false) ? "read-only, " : "", json_text(disk, "state"),
+             json_truth(disk, "read_only", false) ? "read-only, " : "", state_word(disk),
              json_text(disk, "name") != NULL ? ", name " : "",
              or_else(json_text(disk, "name"), ""));
+        line("", "uuid %s", json_text(disk, "uuid"));
     }
 }
 
@@ -161,8 +177,9 @@ static void print_nics(const json_t *nics)
         line(title, "%s, %s %s, tap %s, %s, %s, %s%s%s", or_else(json_text(nic, "mac"), "-"),
              or_else(json_text(nic, "mode"), "-"), or_else(json_text(nic, "link"), "-"),
              or_else(json_text(nic, "tap"), "none"), or_else(json_text(nic, "id"), "no id"), slot,
-             json_text(nic, "state"), json_text(nic, "name") != NULL ? ", name " : "",
+             state_word(nic), json_text(nic, "name") != NULL ? ", name " : "",
              or_else(json_text(nic, "name"), ""));
+        line("", "uuid %s", json_text(nic, "uuid"));
     }
 }
 
