@@ -1,0 +1,322 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# kvm-hotplug against a server that does what a QEMU may do on a bad day. tests/faults does it for every command of
+# every action; here are the cases that have a name.
+
+load helper
+
+ONE=11111111-2573-4112-8b0a-000000000000
+TWO=22222222-2573-4112-8b0a-000000000000
+NEW=44444444-2573-4112-8b0a-000000000000
+
+# What the server has from the start: what the runtime file says.
+plugged() {
+    jq -r '"has device_add {\"driver\":\"virtio-balloon-pci\",\"id\":\"balloon\",\"bus\":\"pci.0\",\"addr\":\"0x3\"}",
+        (.[3][][0].hvinfo | "has add-fd \({opaque: .id})", "has blockdev-add \({"node-name": .id, driver: "raw"})",
+         "has device_add \(. + {drive: .id})")' "$RUN_DIR/conf/web1.runtime"
+}
+
+# An instance with two disks as a start has left it, but for its QEMU, in the place of which is one that follows RULES.
+pretend() { # RULE…
+    local pid
+    suite kvm-start "$(empty_definition web1 \
+        ".disks = [{path: \"$(disk one 1)\", uuid: \"$ONE\"}, {path: \"$(disk two 1)\", uuid: \"$TWO\"}]")"
+    expect_status 0
+    pid=$(qemu_pid web1)
+    kill -KILL "$pid"
+    wait_until 10 process_is_gone "$pid"
+    { plugged; printf '%s\n' "$@"; } >"$TEST_DIR/script"
+    rm -f "$TEST_DIR/commands"
+    "$BUILD/tests/fake-qmp" "$RUN_DIR/ctrl/web1.qmp" "$TEST_DIR/script" --query "$RUN_DIR/ctrl/web1.query" \
+        --pid-file "$RUN_DIR/pid/web1" --log "$TEST_DIR/commands" --state "$TEST_DIR/state" \
+        >"$TEST_DIR/ready" 2>"$TEST_DIR/fault" 3>&- &
+    pid=$!
+    wait_until 10 grep -q ready "$TEST_DIR/ready" || fail "$(cat "$TEST_DIR/fault")"
+    jq --argjson pid "$pid" --argjson start "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)" \
+        '.[4].pid = $pid | .[4].start_time = $start' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/runtime"
+    cat "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    cp "$TEST_DIR/state" "$TEST_DIR/state.before"
+}
+
+hotplug() { # STATUS ACTION…
+    local wanted=$1
+    shift
+    suite kvm-hotplug web1 "$@"
+    expect_status "$wanted"
+}
+
+sent() { # the commands that change something, in their order
+    jq -r .execute "$TEST_DIR/commands" | grep -v -E '^(query-|qom-list)' || true
+}
+
+expect_unchanged() {
+    cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime" || fail "the runtime file has changed"
+    expect_equal "$(jq -S . "$TEST_DIR/state")" "$(jq -S . "$TEST_DIR/state.before")"
+}
+
+# The first disk is nowhere any more, the other one and all that belongs to it is.
+expect_gone() {
+    expect_equal "$(jq -r '.[3][][0].uuid' "$RUN_DIR/conf/web1.runtime")" "$TWO"
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" '{}'
+    expect_equal "$(jq -c '[(.devices, .nodes | keys[] | select(. != "balloon")), .fdsets[]]' "$TEST_DIR/state")" \
+        '["disk-22222222-2573-4112","disk-22222222-2573-4112","disk-22222222-2573-4112"]'
+}
+
+expect_removing() {
+    hotplug 0 list --json
+    expect_json '.[0].disks[0] | .state == "removing" and .in_qemu and .backend'
+}
+
+# ---- every command of every action ----
+
+every() { # FAULT [OPTION…]
+    run -0 "$TESTS/faults" --fault "$@" 3>&-
+    expect_equal "${lines[-1]}" "0 failed"
+}
+
+@test "each command of each action is refused: what was done is undone in reverse, and all is as it was" {
+    every refused
+}
+
+@test "each command of each action ends the connection, undone: file and QEMU agree" {
+    every closed
+}
+
+@test "each command of each action ends the connection, done: file and QEMU agree" {
+    every dropped
+}
+
+@test "QEMU dies at each command of each action: the next command says so and kvm-cleanup leaves nothing" {
+    every died
+}
+
+@test "a command stays unanswered, undone: the time is kept, and file and QEMU agree" {
+    every silent --every 4
+}
+
+@test "a command stays unanswered, done: the time is kept, and file and QEMU agree" {
+    every mute --every 4
+}
+
+# ---- removal ----
+
+@test "DEVICE_DELETED ahead of the reply to device_del counts" {
+    pretend "deleted ahead"
+    hotplug 0 del-disk "$ONE"
+    expect_gone
+}
+
+@test "DEVICE_DELETED of another device, or with a path only: QEMU is asked" {
+    local how
+    for how in other path; do
+        pretend "deleted $how"
+        hotplug 0 del-disk "$ONE"
+        expect_gone
+        suite kvm-cleanup web1
+        kill "$(qemu_pid web1)"
+        wait_until 10 qemu_file_is_free
+        suite kvm-cleanup web1
+        expect_status 0
+    done
+}
+
+qemu_file_is_free() {
+    [[ ! -e $RUN_DIR/pid/web1 ]]
+}
+
+@test "DEVICE_DELETED of another device while ours stays is no removal" {
+    pretend "deleted never" 'behind device_del {"event": "DEVICE_DELETED", "data": {"device": "disk-22222222-2573-4112", "path": "/machine/peripheral/disk-22222222-2573-4112"}, "timestamp": {"seconds": 1, "microseconds": 2}}\n'
+    hotplug 6 del-disk "$ONE" --timeout 1
+    expect_removing
+}
+
+@test "a guest that does not answer: exit 6, removing; a reset and the next command complete it" {
+    pretend "deleted reset"
+    hotplug 6 del-disk "$ONE" --timeout 1
+    expect_error "kvm-stop --reset web1"
+    expect_removing
+    hotplug 6 del-disk "$ONE" --timeout 1
+    expect_removing
+    hotplug 0 set-io "$TWO" iops=5
+    expect_no_error finished
+    expect_removing
+    qmp web1 system_reset
+    hotplug 0 set-io "$TWO" iops=6
+    expect_error "disk $ONE: an interrupted removal was finished"
+    expect_gone
+    hotplug 0 del-disk "$ONE"
+}
+
+@test "a guest that says no: exit 1, nothing is changed" {
+    pretend "deleted refused"
+    hotplug 1 del-disk "$ONE"
+    expect_error "the guest refused to let it go"
+    expect_unchanged
+}
+
+@test "a guest that says no to what an earlier command asked: it is present again" {
+    pretend "deleted refused"
+    jq --arg uuid "$ONE" '.[4].devices[$uuid] = {state: "removing"}' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    hotplug 1 del-disk "$ONE"
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" '{}'
+}
+
+@test "already in the process of unplug is waited for" {
+    pretend "deleted late"
+    hotplug 0 del-disk "$ONE"
+    expect_gone
+    expect_equal "$(sent | grep -c device_del)" 2
+}
+
+@test "a QEMU that refuses to unplug is believed after a few seconds: exit 1 with its words, nothing is changed" {
+    pretend "fail device_del GenericError Bus 'pci.0' does not support hotplugging"
+    SECONDS=0
+    hotplug 1 del-disk "$ONE"
+    expect_error "Bus 'pci.0' does not support hotplugging"
+    [[ $SECONDS -le 6 ]] || fail "took $SECONDS s"
+    expect_unchanged
+}
+
+@test "refused since it is going on since an earlier command: waited for, then exit 6" {
+    pretend "fail device_del GenericError Device disk-11111111-2573-4112 is already in the process of unplug"
+    jq --arg uuid "$ONE" '.[4].devices[$uuid] = {state: "removing"}' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    hotplug 6 del-disk "$ONE" --timeout 2
+    expect_removing
+}
+
+@test "a block node that is in use for a while is removed in the end" {
+    local first
+    pretend
+    hotplug 0 del-disk "$ONE"
+    first=$(jq 'select(.execute == "blockdev-del").n' "$TEST_DIR/commands")
+    kill "$(qemu_pid web1)"
+    wait_until 10 qemu_file_is_free
+    suite kvm-cleanup web1
+    # Between two attempts QEMU is asked whether the node is there at all.
+    pretend "fail $first GenericError Node disk-11111111-2573-4112 is in use" \
+        "fail $((first + 2)) GenericError Node disk-11111111-2573-4112 is in use" \
+        "fail $((first + 4)) GenericError Node disk-11111111-2573-4112 is in use"
+    hotplug 0 del-disk "$ONE"
+    expect_equal "$(sent | grep -c blockdev-del)" 4
+    expect_gone
+}
+
+# ---- addition ----
+
+@test "a slot that somebody took meanwhile leads to the next one, in file and QEMU" {
+    pretend 'meanwhile blockdev-add device_add {"driver": "e1000", "id": "other", "bus": "pci.0", "addr": "0x6"}'
+    hotplug 0 add-disk path="$(disk new 1)" uuid="$NEW" --json
+    expect_json '.[0].slot == 7'
+    expect_equal "$(jq -r '.[3][2][0].hvinfo.addr' "$RUN_DIR/conf/web1.runtime")" 0x7
+    expect_equal "$(jq -r '.devices["disk-44444444-2573-4112"].addr' "$TEST_DIR/state")" 0x7
+    expect_equal "$(sent | grep -c device_add)" 2
+}
+
+@test "a slot that was asked for and taken meanwhile is a failure" {
+    pretend 'meanwhile blockdev-add device_add {"driver": "e1000", "id": "other", "bus": "pci.0", "addr": "0x6"}'
+    hotplug 1 add-disk path="$(disk new 1)" uuid="$NEW" slot=6
+    expect_error "in use by other"
+    cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime"
+    expect_equal "$(sent | xargs)" "add-fd blockdev-add device_add blockdev-del remove-fd"
+}
+
+@test "a device_add that is refused for good is tried once" {
+    pretend "fail device_add GenericError no"
+    hotplug 1 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_unchanged
+    expect_equal "$(sent | grep -c device_add)" 1
+}
+
+@test "accepted by QEMU but not there is a failure" {
+    pretend "return device_add {}"
+    hotplug 1 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_error "does not show it"
+    expect_unchanged
+}
+
+@test "all 32 slots taken: told before anything is made" {
+    local slot rules=()
+    for slot in $(seq 6 31); do
+        rules+=("$(printf 'has device_add {"driver": "e1000", "id": "n%d", "bus": "pci.0", "addr": "0x%x"}' "$slot" "$slot")")
+    done
+    pretend "${rules[@]}"
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "all PCI slots from 3 to 31 are taken"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+    network br0
+    hotplug 3 add-nic link=br0
+    expect_equal "$(sent)" ""
+    hotplug 3 check
+}
+
+@test "two devices of which the first three groups of the uuid agree are refused" {
+    pretend
+    hotplug 2 add-disk path="$(disk new 1)" uuid="${ONE%-*-*}-aaaa-bbbbbbbbbbbb"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+}
+
+# ---- not now ----
+
+@test "not running: 3, for each action" {
+    pretend
+    kill "$(qemu_pid web1)"
+    wait_until 10 qemu_file_is_free
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "does not run"
+    hotplug 3 del-disk "$ONE"
+    hotplug 3 list
+}
+
+@test "migrating: 3 before anything is touched, for each action that changes something" {
+    pretend 'return query-migrate {"status": "active"}'
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "migration is in progress (active)"
+    hotplug 3 del-disk "$ONE"
+    hotplug 3 set-io "$ONE" iops=3
+    hotplug 0 list
+    hotplug 3 check
+    expect_unchanged
+    expect_equal "$(sent)" ""
+}
+
+@test "whether it migrates is not known: nothing is touched" {
+    pretend "fail query-migrate"
+    hotplug 1 add-disk path="$(disk new 1)"
+    expect_error "whether a migration is in progress"
+    expect_unchanged
+}
+
+@test "paused: a removal is refused with the reason, an addition is not" {
+    pretend "status paused"
+    hotplug 3 del-disk "$ONE"
+    expect_error "can't let a device go before it runs again"
+    expect_unchanged
+    hotplug 0 add-disk path="$(disk new 1)" uuid="$NEW"
+}
+
+@test "busy: 4, and who it is" {
+    local waiting
+    pretend "deleted never"
+    "$BUILD/kvm-hotplug" web1 del-disk "$ONE" 2>"$TEST_DIR/said" 3>&- &
+    waiting=$!
+    wait_until 10 grep -q device_del "$TEST_DIR/commands"
+    hotplug 4 del-disk "$TWO"
+    expect_error "busy: kvm-hotplug pid $waiting by root since"
+    expect_removing
+    kill "$waiting"
+    wait "$waiting" || true
+    hotplug 6 del-disk "$TWO" --timeout 1
+}
+
+@test "another process behind the monitor's socket is not spoken to" {
+    pretend
+    rm "$RUN_DIR/ctrl/web1.qmp"
+    "$BUILD/tests/fake-qmp" "$RUN_DIR/ctrl/web1.qmp" "$TEST_DIR/script" --log "$TEST_DIR/stranger" \
+        >"$TEST_DIR/stranger-ready" 3>&- &
+    wait_until 10 grep -q ready "$TEST_DIR/stranger-ready"
+    hotplug 1 del-disk "$ONE"
+    [[ ! -e $TEST_DIR/stranger ]] || fail "a stranger got: $(cat "$TEST_DIR/stranger")"
+    expect_unchanged
+}
