@@ -71,6 +71,8 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     result->subject = memory_copy(name);
     int failed = session_open(&session, rundir, node, name, !options->explain,
                               clock_deadline(options->wait_lock_ms), &error);
+    if (failed == 0 && !session_is_live(&session))
+        failed = session_check_kept(&session, &error);
     if (failed == 0 && options->explain && !session_is_live(&session))
         explain(&session, result);
     else if (failed == 0 && session_is_live(&session) &&

@@ -91,6 +91,17 @@ int session_check_settled(const struct session *session, struct error *error)
         migration_phase_name(phase), session->name);
 }
 
+/* Without the record the guest would be started here a second time, or could be run nowhere: the commit token is in it. */
+int session_check_kept(const struct session *session, struct error *error)
+{
+    if (!session->has_runtime || migration_phase_of(&session->runtime) != PHASE_COMMITTED)
+        return 0;
+    return error_set(error, STATUS_STATE,
+                     "the guest was given to the target of its migration and only this side's "
+                     "runtime file tells so; 'kvm-migrate %s recover' finishes it",
+                     session->name);
+}
+
 bool session_is_unstarted(const struct session *session, deadline_t deadline)
 {
     char status[32];
@@ -112,6 +123,8 @@ int session_clear(struct session *session, bool keep_runtime, deadline_t deadlin
 {
     struct teardown_options options = {.deadline = deadline, .keep_runtime = keep_runtime};
 
+    if (session_check_kept(session, error) < 0)
+        return -1;
     if (session_is_live(session) &&
         powerdown_kill(session->rundir, session->name, &session->process, "interrupted start",
                        deadline, error) < 0)

@@ -128,6 +128,9 @@ static int start_dead(struct start *start, struct session *session, struct launc
     struct ending ending = {0};
     double began = clock_wall();
 
+    /* The other side may run the guest, or be about to. */
+    if (session_check_settled(session, error) < 0)
+        return error_append(error, "; 'kvm-cleanup %s' gives up what of it is here", session->name);
     if (session->has_files && session_clear(session, false, start->deadline, &ending,
                                             &start->result->warnings, error) < 0)
         return -1;

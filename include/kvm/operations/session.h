@@ -41,12 +41,15 @@ int session_check_recorded(const struct session *session, struct error *error);
 /* Refuse while a migration is under way: STATUS_STATE. */
 int session_check_settled(const struct session *session, struct error *error);
 
+/* Refuse to remove what tells that the guest was given to another node, and what makes it run there: STATUS_STATE. */
+int session_check_kept(const struct session *session, struct error *error);
+
 /* True when a start was interrupted before the guest's CPUs ran: the runtime says "starting" (or "rebooting", for
  * the start of a reboot), and QEMU (if it lives) answers "prelaunch". Ending such a QEMU loses nothing. */
 bool session_is_unstarted(const struct session *session, deadline_t deadline);
 
-/* For an instance without a live QEMU, or one that session_is_unstarted: end it, remove everything. `ending`
- * tells before that how it ended. */
+/* For an instance without a live QEMU, or one that session_is_unstarted: end it, remove everything (but for what
+ * session_check_kept refuses). `ending` tells before that how it ended. */
 int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
                   struct ending *ending, struct messages *warnings, struct error *error);
 
