@@ -42,6 +42,13 @@ static void say(const struct ladder *ladder, const char *text)
         ladder->options->progress(text);
 }
 
+/* No single question may hold up the kill. */
+static deadline_t at_most(const struct ladder *ladder, int64_t wait_ms)
+{
+    deadline_t until = clock_earlier(ladder->options->deadline, ladder->kill_at);
+    return clock_earlier(clock_deadline(wait_ms), until);
+}
+
 static bool guest_has_agent(const struct runtime *runtime)
 {
     return runtime != NULL && hvparams_truth(runtime->instance.hvparams, "use_guest_agent");
@@ -56,10 +63,8 @@ static void ask_agent(struct ladder *ladder)
 {
     struct error reason = {0};
     AUTO_FREE char *path = rundir_path(ladder->rundir, RUNDIR_AGENT, ladder->name);
-    deadline_t deadline = clock_earlier(clock_deadline(AGENT_WAIT_MS), ladder->options->deadline);
-
     say(ladder, "asking the guest agent");
-    if (agent_shutdown(path, ladder->process->pid, deadline, &reason) < 0) {
+    if (agent_shutdown(path, ladder->process->pid, at_most(ladder, AGENT_WAIT_MS), &reason) < 0) {
         say(ladder, reason.text);
         return;
     }
@@ -76,8 +81,7 @@ static void press_button(struct ladder *ladder)
     say(ladder, first ? "pressing the power button" : "pressing the power button again");
     /* Each time: a guest that was reset meanwhile has forgotten the earlier ones, and so has the log's reader. */
     events_note(ladder->rundir, ladder->name, "KVM_SUITE_ACTION", "powerdown", NULL);
-    if (qmp_call(ladder->qmp, "system_powerdown", NULL,
-                 clock_earlier(clock_deadline(MONITOR_WAIT_MS), ladder->options->deadline), NULL,
+    if (qmp_call(ladder->qmp, "system_powerdown", NULL, at_most(ladder, MONITOR_WAIT_MS), NULL,
                  &reason) != QMP_DONE)
         say(ladder, reason.text);
     ladder->next_button =
@@ -117,16 +121,16 @@ static int wait_for_end(struct ladder *ladder, struct error *error)
     }
 }
 
-/* A guest whose CPUs have not run yet or are stopped can't answer any request. */
+/* A guest whose CPUs have not run yet or are stopped can't answer any request; it may be killed all the same. */
 static int refuse_stopped_guest(struct ladder *ladder, struct error *error)
 {
     char status[32];
 
+    if (ladder->kill_at != DEADLINE_NEVER)
+        return 0;
     if (monitor_status(ladder->qmp, ladder->options->deadline, status, error) < 0)
         return -1;
     if (strcmp(status, "paused") != 0 && strcmp(status, "prelaunch") != 0)
-        return 0;
-    if (ladder->kill_at != DEADLINE_NEVER)
         return 0;
     return error_set(error, STATUS_STATE,
                      "the guest is %s and can't hear a shutdown; 'kvm-stop --force %s' ends it",
@@ -149,12 +153,10 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
         return kill_now(&ladder, "force", error);
     if (options->kill_after_ms >= 0)
         ladder.kill_at = clock_deadline(options->kill_after_ms);
-    deadline_t until = clock_earlier(options->deadline, ladder.kill_at);
-    ladder.qmp = monitor_open(rundir, name, RUNDIR_QMP, process,
-                              clock_earlier(clock_deadline(MONITOR_WAIT_MS), until), error);
+    ladder.qmp =
+        monitor_open(rundir, name, RUNDIR_QMP, process, at_most(&ladder, MONITOR_WAIT_MS), error);
     /* A QEMU that is just ending has closed its monitors but holds its lock while it frees memory. */
-    if (ladder.qmp == NULL &&
-        process_wait_gone(process->pidfd, clock_earlier(clock_deadline(ENDING_WAIT_MS), until)))
+    if (ladder.qmp == NULL && process_wait_gone(process->pidfd, at_most(&ladder, ENDING_WAIT_MS)))
         return 0;
     if (ladder.qmp == NULL && ladder.kill_at == DEADLINE_NEVER)
         return error_append(error, "; 'kvm-stop --force %s' kills it", name);

@@ -19,6 +19,7 @@ struct stop {
     const char *name;
     const struct stop_options *options;
     struct session session;
+    enum runtime_state state_before; /* of an attempt to reboot */
     deadline_t deadline;
     double began;
     struct result *result;
@@ -128,7 +129,9 @@ static int mark_rebooting(struct stop *stop, bool rebooting, struct error *error
                          stop->session.runtime_fault.text[0] != '\0' ? "can't be read: "
                                                                      : "is missing",
                          stop->session.runtime_fault.text);
-    runtime->state = rebooting ? RUNTIME_REBOOTING : RUNTIME_RUNNING;
+    if (rebooting) /* the mark that an earlier, interrupted one left is no state to go back to */
+        stop->state_before = runtime->state == RUNTIME_REBOOTING ? RUNTIME_RUNNING : runtime->state;
+    runtime->state = rebooting ? RUNTIME_REBOOTING : stop->state_before;
     return runtime_commit(stop->rundir, runtime, error);
 }
 

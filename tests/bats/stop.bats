@@ -384,3 +384,63 @@ time.sleep(60)' "$RUN_DIR/pid/web1" "$TEST_DIR/locked" 3>&- &
     stop_and_tell b
     expect_equal "$ending" node-reboot
 }
+
+# ---- what a stop may not do ----
+
+@test "--kill-after kills a QEMU that greets and answers nothing more" {
+    local pid
+    suite kvm-cleanup web1 # makes the run directory
+    printf 'silent query-status\nsilent system_powerdown\n' >"$TEST_DIR/script"
+    "$BUILD/tests/fake-qmp" "$RUN_DIR/ctrl/web1.qmp" "$TEST_DIR/script" --pid-file "$RUN_DIR/pid/web1" \
+        >"$TEST_DIR/ready" 3>&- &
+    pid=$!
+    wait_until 10 grep -q ready "$TEST_DIR/ready"
+    began=$SECONDS
+    suite kvm-stop --kill-after 1.5 --timeout 60 web1
+    expect_status 0
+    [[ $((SECONDS - began)) -le 8 ]]
+    process_is_gone "$pid"
+}
+
+@test "a reboot that could not stop the guest leaves the record of a paused start as it was" {
+    suite kvm-start --paused "$(empty_definition web1)"
+    suite kvm-stop --reboot web1
+    expect_status 3
+    expect_error "paused start"
+    expect_equal "$(jq -r '.[4].state' "$RUN_DIR/conf/web1.runtime")" paused
+    suite kvm-stop --force web1
+}
+
+# The record of a source in PHASE, its QEMU dead.
+source_in() { # PHASE
+    start "$(empty_definition web1)"
+    kill -KILL "$(qemu_pid web1)"
+    wait_until 10 qemu_is_dead web1
+    jq -c --arg phase "$1" '.[4].migration = {side: "source", phase: $phase, id: "1", peer: "node2",
+        commit_token: "c", abort_token: "a"}' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/edited"
+    cat "$TEST_DIR/edited" >"$RUN_DIR/conf/web1.runtime"
+}
+
+@test "a guest that was given to another node is not started here again, nor is the record of it removed" {
+    source_in committed
+    for words in "kvm-start $TEST_DIR/web1.json" "kvm-stop web1" "kvm-stop --force web1" "kvm-cleanup web1" \
+        "kvm-cleanup --explain web1" "kvm-cleanup --all"; do
+        # shellcheck disable=SC2086
+        suite $words
+        expect_status 3
+        expect_error "kvm-migrate web1"
+        cmp "$TEST_DIR/edited" "$RUN_DIR/conf/web1.runtime"
+        qemu_is_dead web1
+    done
+}
+
+@test "a guest lost on its way to another node is started here again only after a clean-up" {
+    source_in sending
+    suite kvm-start "$TEST_DIR/web1.json"
+    expect_status 3
+    expect_error "kvm-cleanup web1"
+    qemu_is_dead web1
+    suite kvm-cleanup web1
+    expect_status 0
+    expect_nothing_left web1
+}
