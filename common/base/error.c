@@ -7,6 +7,18 @@
 #include <string.h>
 #include "kvm/base/memory.h"
 
+/* Takes back the part of a character that the cut has left: the text may go into JSON. */
+static size_t whole_characters(const char *text, size_t length)
+{
+    size_t start = length, need = 1;
+    while (start > 0 && length - start < 4 && ((unsigned char)text[start - 1] & 0xc0) == 0x80)
+        start--;
+    unsigned char lead = start > 0 ? (unsigned char)text[start - 1] : 0;
+    if (lead >= 0xc0)
+        need = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    return need > length - start + 1 ? start - 1 : length;
+}
+
 /* Formats into a buffer of its own first: the arguments may point into error->text. */
 __attribute__((format(printf, 3, 0))) static void compose(struct error *error, const char *before,
                                                           const char *format, va_list arguments,
@@ -22,6 +34,8 @@ __attribute__((format(printf, 3, 0))) static void compose(struct error *error, c
         if (length >= sizeof(text))
             length = sizeof(text) - 1;
     }
+    if (length == sizeof(text) - 1)
+        length = whole_characters(text, length);
     text[length] = '\0';
     memcpy(error->text, text, length + 1);
 }

@@ -232,6 +232,19 @@ TEST(errors, "an error grows at both ends and is cut, not overrun")
     return true;
 }
 
+TEST(errors_cut, "an error is never cut within a character")
+{
+    struct error error = {0};
+    for (int shift = 0; shift < 4; shift++) {
+        error_set(&error, STATUS_FAILED, "%.*s", shift, "abc");
+        for (int i = 0; i < 1500; i++)
+            error_append(&error, "%s", "\xe2\x82\xac");
+        CHECK(text_is_utf8(error.text));
+        CHECK(strlen(error.text) > ERROR_TEXT_MAX - 4);
+    }
+    return true;
+}
+
 TEST(problems, "problems that do not fit are counted")
 {
     AUTO_MESSAGES struct messages problems = {0};
@@ -282,5 +295,5 @@ TEST(deadlines, "deadlines saturate and never comes never")
 
 UNIT_MAIN(UNIT(numbers_that_are), UNIT(numbers_that_are_none), UNIT(numbers_in_range), UNIT(uuids),
           UNIT(macs), UNIT(utf8), UNIT(controls), UNIT(escaping), UNIT(escaping_cuts), UNIT(words),
-          UNIT(words_unclosed), UNIT(nearest), UNIT(commas), UNIT(errors), UNIT(problems),
-          UNIT(spans), UNIT(deadlines))
+          UNIT(words_unclosed), UNIT(nearest), UNIT(commas), UNIT(errors), UNIT(errors_cut),
+          UNIT(problems), UNIT(spans), UNIT(deadlines))
