@@ -62,7 +62,8 @@ static void add_foreign(json_t *map, int64_t slot, const json_t *device)
     AUTO_FREE char *what =
         memory_format("%s%s%s", words != NULL ? words : "device",
                       id != NULL && id[0] != '\0' ? " " : "", id != NULL ? id : "");
-    use_slot(map, (int)slot, "foreign", what);
+    AUTO_FREE char *shown = text_escape(what, strlen(what));
+    use_slot(map, (int)slot, "foreign", shown);
 }
 
 /* On pc a slot is a device of bus 0; on q35 it is what sits behind root port rpN. */

@@ -120,7 +120,9 @@ int monitor_status(struct qmp *qmp, deadline_t deadline, char *status, struct er
     if (qmp_call(qmp, "query-status", NULL, deadline, &result, error) != QMP_DONE)
         return -1;
     const char *word = json_text(result, "status");
-    if (word == NULL || strlen(word) >= STATUS_SIZE)
+    /* It is shown to people as it stands. */
+    if (word == NULL || strlen(word) >= STATUS_SIZE ||
+        strspn(word, "abcdefghijklmnopqrstuvwxyz-") != strlen(word))
         return error_set(error, STATUS_FAILED, "query-status: the answer has no status");
     memcpy(status, word, strlen(word) + 1);
     return 0;

@@ -150,6 +150,18 @@ TEST(no_status, "an answer without a status, or with one that does not fit, is a
     return true;
 }
 
+TEST(odd_status, "a status that could steer a terminal is an error")
+{
+    AUTO_FAKE struct fake fake = fake_begin("return query-status {\"status\": \"run [2J\"}\n");
+    struct error error;
+    char status[32];
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, false, generous(), &error);
+    CHECK(qmp != NULL);
+    CHECK_NUMBER(monitor_status(qmp, generous(), status, &error), -1);
+    CHECK(strstr(error.text, "no status") != NULL);
+    return true;
+}
+
 /* QEMU as the suite starts it: pid file locked and monitor listening in the child, before exec. */
 static pid_t start_qemu(const struct scratch *scratch, int *pidfd, struct error *error)
 {
@@ -221,4 +233,4 @@ TEST(real, "a real QEMU is found and answers in a few milliseconds")
 }
 
 UNIT_MAIN(UNIT(alive), UNIT(dead), UNIT(odd), UNIT(unnamed_lock), UNIT(impostor), UNIT(recorded),
-          UNIT(no_status), UNIT(real))
+          UNIT(no_status), UNIT(odd_status), UNIT(real))
