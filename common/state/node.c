@@ -156,7 +156,11 @@ static int load(struct node *node, struct error *error)
 
 int node_open(struct node *node, const char *conf_dir, struct error *error)
 {
-    *node = (struct node){.path = memory_copy(conf_dir)};
+    *node = (struct node){0};
+    if (!text_is_utf8(conf_dir) || text_has_control(conf_dir)) /* it stands in JSON */
+        return error_set(error, STATUS_USAGE,
+                         "configuration directory %s: its name is not plain text", conf_dir);
+    node->path = memory_copy(conf_dir);
     size_t length = strlen(node->path);
     while (length > 1 && node->path[length - 1] == '/')
         node->path[--length] = '\0';

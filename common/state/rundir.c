@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 #include "kvm/state/instance.h"
 
 enum { RUNDIR_MODE = 0700 };
@@ -99,6 +100,8 @@ int rundir_open(struct rundir *rundir, const char *path, bool create, struct err
     *rundir = (struct rundir){.fd = -1};
     if (*path == '\0')
         return error_set(error, STATUS_USAGE, "the run directory's name is empty");
+    if (!text_is_utf8(path) || text_has_control(path)) /* it stands in JSON and on command lines */
+        return error_set(error, STATUS_USAGE, "run directory %s: its name is not plain text", path);
     struct rundir opened __attribute__((cleanup(rundir_close))) = {.fd = -1};
     opened.path = absolute_path(path);
     if (opened.path == NULL)

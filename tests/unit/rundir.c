@@ -78,6 +78,17 @@ static bool is_refused(const struct scratch *scratch, const char *why)
     return true;
 }
 
+TEST(odd_paths, "a run directory whose name is no plain text is refused, for it stands in JSON")
+{
+    struct rundir rundir;
+    struct error error;
+    CHECK_NUMBER(rundir_open(&rundir, "/tmp/\xff", true, &error), -1);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_NUMBER(rundir_open(&rundir, "/tmp/a\nb", true, &error), -1);
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    return true;
+}
+
 TEST(refusing, "a run directory that others could prepare is refused")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -357,6 +368,6 @@ TEST(files_of_one, "any file but the lock counts as a file of the instance")
     return true;
 }
 
-UNIT_MAIN(UNIT(making), UNIT(absent), UNIT(existing), UNIT(refusing), UNIT(paths), UNIT(long_names),
-          UNIT(locking), UNIT(waiting), UNIT(stale_holder), UNIT(dying_holder), UNIT(planted_lock),
-          UNIT(names), UNIT(no_names), UNIT(many_names), UNIT(files_of_one))
+UNIT_MAIN(UNIT(making), UNIT(absent), UNIT(existing), UNIT(odd_paths), UNIT(refusing), UNIT(paths),
+          UNIT(long_names), UNIT(locking), UNIT(waiting), UNIT(stale_holder), UNIT(dying_holder),
+          UNIT(planted_lock), UNIT(names), UNIT(no_names), UNIT(many_names), UNIT(files_of_one))
