@@ -15,6 +15,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 #include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/state/hvparams.h"
@@ -225,6 +226,11 @@ static void read_vnc_password(struct launch *launch, const char *path, const cha
         messages_add(problems,
                      "%s: hvparams.vnc_password_file: the first line is empty, which would mean no "
                      "password (current value: \"%s\")",
+                     source, path);
+    else if (!text_is_utf8(text) || text_has_control(text))
+        messages_add(problems,
+                     "%s: hvparams.vnc_password_file: the first line is not plain text (current "
+                     "value: \"%s\")",
                      source, path);
     else if (strlen(text) > VNC_PASSWORD_MAX)
         messages_add(problems,
