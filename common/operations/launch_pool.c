@@ -16,9 +16,9 @@
 enum { POOL_LOCK_WAIT_MS = 10000 };
 
 /* One starter at a time looks for a free uid. Held for a few file accesses only. */
-static int lock_pool(const struct rundir *rundir, struct error *error)
+static int lock_pool(const struct rundir *rundir, deadline_t latest, struct error *error)
 {
-    deadline_t deadline = clock_deadline(POOL_LOCK_WAIT_MS);
+    deadline_t deadline = clock_earlier(clock_deadline(POOL_LOCK_WAIT_MS), latest);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     int descriptor =
         openat(rundir->fd, "lock/.uid-pool", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -26,6 +26,11 @@ static int lock_pool(const struct rundir *rundir, struct error *error)
     if (descriptor < 0)
         return error_errno(error, STATUS_FAILED, "%s/lock/.uid-pool", rundir->path);
     while (fcntl(descriptor, F_OFD_SETLK, &lock) < 0) {
+        if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+            error_errno(error, STATUS_FAILED, "%s/lock/.uid-pool: lock", rundir->path);
+            close(descriptor);
+            return -1;
+        }
         if (clock_passed(deadline)) {
             close(descriptor);
             return error_set(error, STATUS_BUSY, "%s/lock/.uid-pool: another start holds it",
@@ -91,7 +96,7 @@ int launch_take_uid(struct launch *launch, struct error *error)
 {
     char name[RUNDIR_PATH_MAX], text[16];
     int64_t own = -1;
-    AUTO_CLOSE int lock = lock_pool(launch->rundir, error);
+    AUTO_CLOSE int lock = lock_pool(launch->rundir, launch->options->deadline, error);
 
     if (lock < 0)
         return -1;

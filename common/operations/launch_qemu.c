@@ -74,20 +74,38 @@ int launch_make_sockets(void *plan, struct error *error)
     return 0;
 }
 
-/* QEMU's messages: what an earlier run said is kept, unless it is much. */
-static int open_log(struct launch *launch, struct error *error)
+/* A file of the instance that is kept open for QEMU; made when it is not there. What was planted in its place would be
+ * written to, or hold us up. */
+static int open_own(const struct launch *launch, enum rundir_file which, int flags, off_t *size,
+                    struct error *error)
 {
     char name[RUNDIR_PATH_MAX];
     struct stat status;
 
-    rundir_name(RUNDIR_LOG, instance_name(launch), name);
-    int log = openat(launch->rundir->fd, name,
-                     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (log < 0)
+    rundir_name(which, instance_name(launch), name);
+    int file = openat(launch->rundir->fd, name,
+                      flags | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+    if (file < 0)
         return error_errno(error, STATUS_FAILED, "%s/%s", launch->rundir->path, name);
-    if (fstat(log, &status) == 0 && status.st_size > LOG_KEPT_BYTES && ftruncate(log, 0) == 0)
-        status.st_size = 0;
-    launch->log_start = status.st_size;
+    /* O_NONBLOCK was for opening; QEMU inherits the flags. */
+    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 1 &&
+        (status.st_uid == 0 || status.st_uid == geteuid()) &&
+        fcntl(file, F_SETFL, flags & O_APPEND) == 0) {
+        *size = status.st_size;
+        return file;
+    }
+    close(file);
+    return error_set(error, STATUS_FAILED, "%s/%s: refused, it is not a regular file of ours",
+                     launch->rundir->path, name);
+}
+
+/* QEMU's messages: what an earlier run said is kept, unless it is much. */
+static int open_log(struct launch *launch, struct error *error)
+{
+    int log = open_own(launch, RUNDIR_LOG, O_WRONLY | O_APPEND, &launch->log_start, error);
+
+    if (log >= 0 && launch->log_start > LOG_KEPT_BYTES && ftruncate(log, 0) == 0)
+        launch->log_start = 0;
     return log;
 }
 
@@ -140,16 +158,24 @@ static int prepare_chroot(const struct launch *launch, struct error *error)
     return file_make_directory(launch->rundir->fd, name, 0700, error);
 }
 
-static int open_pid_file(struct launch *launch, struct error *error)
+static int remove_chroot(const struct launch *launch, struct error *error)
 {
     char name[RUNDIR_PATH_MAX];
 
-    rundir_name(RUNDIR_PID, instance_name(launch), name);
-    launch->pid_file =
-        openat(launch->rundir->fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (launch->pid_file < 0)
-        return error_errno(error, STATUS_FAILED, "%s/%s", launch->rundir->path, name);
+    if (launch->chroot == NULL)
+        return 0;
+    rundir_name(RUNDIR_CHROOT, instance_name(launch), name);
+    if (unlinkat(launch->rundir->fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return error_errno(error, STATUS_INCOMPLETE, "%s/%s", launch->rundir->path, name);
     return 0;
+}
+
+static int open_pid_file(struct launch *launch, struct error *error)
+{
+    off_t size;
+
+    launch->pid_file = open_own(launch, RUNDIR_PID, O_RDWR, &size, error);
+    return launch->pid_file < 0 ? -1 : 0;
 }
 
 int launch_end_qemu(void *plan, struct error *error)
@@ -170,12 +196,7 @@ int launch_end_qemu(void *plan, struct error *error)
                          (int)process_lock_holder(launch->pid_file));
     if (file_remove(launch->rundir->fd, name, NULL, error) < 0)
         return -1;
-    if (launch->chroot == NULL)
-        return 0;
-    rundir_name(RUNDIR_CHROOT, instance_name(launch), name);
-    if (unlinkat(launch->rundir->fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-        return error_errno(error, STATUS_INCOMPLETE, "%s/%s", launch->rundir->path, name);
-    return 0;
+    return remove_chroot(launch, error);
 }
 
 int launch_start_qemu(void *plan, struct error *error)
@@ -193,8 +214,12 @@ int launch_start_qemu(void *plan, struct error *error)
     for (size_t i = 0; i < json_array_size(words); i++)
         argv[i] = json_string_value(json_array_get(words, i));
     AUTO_CLOSE int log = open_log(launch, error);
-    if (log < 0 || open_pid_file(launch, error) < 0 || prepare_chroot(launch, error) < 0)
+    if (log < 0 || prepare_chroot(launch, error) < 0)
         return -1;
+    if (open_pid_file(launch, error) < 0) {
+        remove_chroot(launch, NULL);
+        return -1;
+    }
     launch_number_descriptors(launch);
     events_note(launch->rundir, instance_name(launch), "KVM_SUITE_START", "start", NULL);
 
