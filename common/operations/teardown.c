@@ -195,13 +195,14 @@ static void remove_chroot(struct teardown *teardown)
 
 /* ---- the whole ---- */
 
+/* Also when the holder can't be told: what is not known to be dead is not taken for dead. */
 static bool pid_file_is_locked(const struct rundir *rundir, const char *name)
 {
     char path[RUNDIR_PATH_MAX];
 
     rundir_name(RUNDIR_PID, name, path);
     AUTO_CLOSE int descriptor = openat(rundir->fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    return descriptor >= 0 && process_lock_holder(descriptor) > 0;
+    return descriptor >= 0 && process_lock_holder(descriptor) != 0;
 }
 
 int teardown_run(const struct rundir *rundir, const struct node *node, const char *name,
