@@ -53,11 +53,8 @@ TEST(plain_disk, "a disk is a format node over a file node of an fd set, and a f
     CHECK(make("", DISK_PLACE ", \"dev_type\": \"file\"", "", &instance));
     const struct disk *disk = &instance.disks[0];
     CHECK(is(device_blockdev(disk, &instance, 2, false),
-             "{\"driver\":\"raw\",\"node-name\":\"disk-1\",\"read-only\":false,"
-             "\"discard\":\"ignore\",\"cache\":{\"direct\":false,\"no-flush\":false},"
-             "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/2\",\"read-only\":false,"
-             "\"auto-read-only\":false,\"locking\":\"auto\",\"aio\":\"threads\","
-             "\"discard\":\"ignore\",\"cache\":{\"direct\":false,\"no-flush\":false}}}"));
+             "{\"driver\":\"raw\",\"node-name\":\"disk-1\","
+             "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/2\"}}"));
     CHECK(is(device_disk(disk, &instance, 0),
              "{\"driver\":\"virtio-blk-pci\",\"id\":\"disk-1\",\"drive\":\"disk-1\","
              "\"bus\":\"pci.0\",\"addr\":\"0xc\",\"write-cache\":\"on\"}"));
@@ -78,8 +75,8 @@ TEST(tuned_disk, "cache, aio, discard, format, serial and boot index reach both 
              "{\"driver\":\"qcow2\",\"node-name\":\"disk-1\",\"read-only\":true,"
              "\"discard\":\"unmap\",\"cache\":{\"direct\":true,\"no-flush\":false},"
              "\"file\":{\"driver\":\"host_device\",\"filename\":\"/dev/fdset/7\","
-             "\"read-only\":true,\"auto-read-only\":false,\"locking\":\"auto\",\"aio\":\"native\","
-             "\"discard\":\"unmap\",\"cache\":{\"direct\":true,\"no-flush\":false}}}"));
+             "\"read-only\":true,\"discard\":\"unmap\","
+             "\"cache\":{\"direct\":true,\"no-flush\":false},\"aio\":\"native\"}}"));
     CHECK(is(device_disk(disk, &instance, 1),
              "{\"driver\":\"virtio-blk-pci\",\"id\":\"disk-1\",\"drive\":\"disk-1\","
              "\"bus\":\"pci.0\",\"addr\":\"0xc\",\"serial\":\"4711\",\"write-cache\":\"on\","
@@ -181,8 +178,7 @@ TEST(cdrom, "a CD-ROM is a read-only raw node")
 {
     CHECK(is(device_cdrom_blockdev("cdrom1", 9, false),
              "{\"driver\":\"raw\",\"node-name\":\"cdrom1\",\"read-only\":true,"
-             "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/9\",\"read-only\":true,"
-             "\"auto-read-only\":false,\"locking\":\"auto\"}}"));
+             "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/9\",\"read-only\":true}}"));
     return true;
 }
 
