@@ -141,6 +141,16 @@ some_instances() { # DIRECTORY NAME…
         }' | sort) || fail "keys: '<' program, '>' manual"
 }
 
+@test "kvm-migrate(8) has every action, every rule of votes and tokens, and no others" {
+    local manual=$SOURCE/man/kvm-migrate.8
+    diff <("$BUILD/kvm-migrate" --complete-words | sed -n 's/^action://p' | sort) \
+        <(sed -n '/^\.Ss Actions/,/^\.Ss Steps/s/^\.It Cm //p' "$manual" | sort) || fail "actions: '<' program, '>' manual"
+    diff <(sed -n 's/^    {MIGRATION_\([A-Z]*\), PHASE_\([A-Z]*\), STAGE_\([A-Z]*\), [A-Z_]*, PHASE_\([A-Z]*\), .*/\L\1 \2 \3 \4/p' \
+        "$SOURCE/common/operations/migration.c" | sort) \
+        <(sed -n '/^\.Ss Votes and tokens/,/^\.El/s/^\.It \([a-z]*\) Ta \([a-z]*\) Ta \([a-z]*\) Ta .* Ta \([a-z]*\) Ta .*/\1 \2 \3 \4/p' \
+            "$manual" | sort) || fail "rules: '<' program, '>' manual"
+}
+
 @test "instances are completed from KVM_RUN_DIR, and from --run-dir before it" {
     some_instances "$RUN_DIR" web1 web2 db.example
     some_instances "$TEST_DIR/other" mail
