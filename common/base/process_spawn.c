@@ -43,11 +43,13 @@ static int failed(struct failure *failure, const char *step)
     return -1;
 }
 
-static void default_signals(void)
+static void default_signals(bool ignore_interrupt)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     for (int number = 1; number < NSIG; number++)
         sigaction(number, &action, NULL); /* fails for KILL, STOP and libc's own: as it should */
+    if (ignore_interrupt)
+        signal(SIGINT, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -152,7 +154,7 @@ static int lock_pid_file(int file, struct failure *failure)
 static int become(const struct child *child, int *pipe_end, struct failure *failure)
 {
     const struct process_spec *spec = child->spec;
-    default_signals();
+    default_signals(spec->ignore_interrupt);
     umask(077);
     if (tie_to_parent(child, failure) != 0)
         return -1;

@@ -106,6 +106,12 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     return 0;
 }
 
+int source_forget(struct session *session, struct error *error)
+{
+    migration_clear(&session->runtime);
+    return runtime_commit(session->rundir, &session->runtime, error);
+}
+
 int source_finish(struct session *session, deadline_t deadline, struct messages *warnings,
                   struct error *error)
 {

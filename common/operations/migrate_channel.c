@@ -91,11 +91,16 @@ static bool presents_token(int connection, const char *token, deadline_t deadlin
     return difference == 0;
 }
 
-int channel_accept(int listener, const char *token, deadline_t deadline, struct error *error)
+int channel_accept(int listener, int session, const char *token, deadline_t deadline,
+                   struct error *error)
 {
     for (;;) {
-        struct pollfd wait = {.fd = listener, .events = POLLIN};
-        if (poll(&wait, 1, clock_poll_ms(deadline)) <= 0)
+        struct pollfd wait[2] = {{.fd = listener, .events = POLLIN},
+                                 {.fd = session, .events = POLLIN}};
+        int ready = poll(wait, 2, clock_poll_ms(deadline));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0 || wait[0].revents == 0)
             return error_set(error, STATUS_FAILED,
                              "the source did not connect for the memory; is its way to the "
                              "migration address and port open?");

@@ -61,7 +61,7 @@ void sending_take_warnings(struct sending *sending, const json_t *answer)
 static bool uses_kvm(const struct sending *sending)
 {
     AUTO_JSON json_t *reply = NULL;
-    return qmp_call(sending->query, "query-kvm", NULL, clock_deadline(SETUP_MS), &reply, NULL) ==
+    return qmp_call(sending->qmp, "query-kvm", NULL, clock_deadline(SETUP_MS), &reply, NULL) ==
                QMP_DONE &&
            json_truth(reply, "enabled", false);
 }
@@ -69,7 +69,7 @@ static bool uses_kvm(const struct sending *sending)
 /* A newer QEMU reads what an older one sent; the way back is where it goes wrong. */
 static void compare_versions(struct sending *sending, const json_t *answer)
 {
-    const json_t *here = qmp_version(sending->query);
+    const json_t *here = qmp_version(sending->qmp);
     const char *there = json_text(answer, "qemu");
     int mine[3] = {(int)json_number(here, "major", 0), (int)json_number(here, "minor", 0),
                    (int)json_number(here, "micro", 0)};
@@ -138,8 +138,8 @@ static int measure_link(struct sending *sending, int64_t *bytes_per_second, stru
     if (remote_ask(&sending->remote, question, deadline, &place, error) < 0)
         return -1;
     AUTO_JSON json_t *sink = memory_json(json_pack("{s:s}", "stage", "sink"));
-    if (remote_write(sending->remote.to, sink) < 0)
-        return error_errno(error, STATUS_FAILED, "the session with the target is lost");
+    if (remote_question(&sending->remote, sink, error) < 0)
+        return -1;
     int stream = sending_stream(sending, json_number(place, "port", 0), json_text(place, "token"),
                                 clock_deadline(MIGRATE_CONNECT_MS), error);
     if (stream < 0)
@@ -160,7 +160,7 @@ static int measure_link(struct sending *sending, int64_t *bytes_per_second, stru
 static void begin_dirty_rate(struct sending *sending)
 {
     json_t *arguments = memory_json(json_pack("{s:i}", "calc-time", DIRTY_SECONDS));
-    qmp_call(sending->query, "calc-dirty-rate", arguments, clock_deadline(SETUP_MS), NULL, NULL);
+    qmp_call(sending->qmp, "calc-dirty-rate", arguments, clock_deadline(SETUP_MS), NULL, NULL);
 }
 
 /* Bytes a second that the guest changes; -1 where QEMU can't tell. */
@@ -170,7 +170,7 @@ static int64_t dirty_rate(struct sending *sending)
 
     while (!clock_passed(deadline)) {
         AUTO_JSON json_t *reply = NULL;
-        if (qmp_call(sending->query, "query-dirty-rate", NULL, deadline, &reply, NULL) != QMP_DONE)
+        if (qmp_call(sending->qmp, "query-dirty-rate", NULL, deadline, &reply, NULL) != QMP_DONE)
             return -1;
         const char *status = json_text(reply, "status");
         if (status != NULL && strcmp(status, "measured") == 0)
@@ -188,8 +188,8 @@ static int64_t memory_of(struct sending *sending)
 {
     AUTO_JSON json_t *reply = NULL;
 
-    if (qmp_call(sending->query, "query-memory-size-summary", NULL, clock_deadline(SETUP_MS),
-                 &reply, NULL) != QMP_DONE)
+    if (qmp_call(sending->qmp, "query-memory-size-summary", NULL, clock_deadline(SETUP_MS), &reply,
+                 NULL) != QMP_DONE)
         return sending->session.runtime.instance.maxmem_mib * 1048576;
     return json_number(reply, "base-memory", 0) + json_number(reply, "plugged-memory", 0);
 }

@@ -72,10 +72,6 @@ int sending_open(struct sending *sending, struct error *error)
     sending->qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
     if (sending->qmp == NULL)
         return -1;
-    sending->query = monitor_open(sending->rundir, sending->name, RUNDIR_QUERY, &session->process,
-                                  deadline, error);
-    if (sending->query == NULL)
-        return -1;
     if (!sending->only_check && migration_phase_of(&session->runtime) == PHASE_NONE &&
         reconcile_live(sending->rundir, sending->node, &session->runtime, sending->qmp, deadline,
                        &sending->result->warnings, error) < 0)
@@ -101,7 +97,9 @@ int sending_open_remote(struct sending *sending, struct error *error)
     const char *const words[] = {"kvm-migrate", sending->name, "serve", NULL};
     AUTO_FREE char *command = remote_command(sending->options);
 
-    return remote_open(&sending->remote, command, words, error);
+    int result = remote_open(&sending->remote, command, words, error);
+    sending->remote.interrupted = sending->options->interrupted;
+    return result;
 }
 
 /* ---- the steps of the way there ---- */
@@ -123,10 +121,10 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
                   "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
     if (sending->session.runtime.state == RUNTIME_PAUSED)
         json_object_set_new(question, "paused", memory_json(json_string("yes")));
+    sending->accepted = true;
     if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), answer, error) <
         0)
         return -1;
-    sending->accepted = true;
     sending_take_warnings(sending, *answer);
     return 0;
 }
@@ -136,7 +134,7 @@ int sending_compare(struct sending *sending, struct error *error)
     AUTO_JSON json_t *answer = NULL;
     AUTO_MESSAGES struct messages problems = {0};
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
-    AUTO_JSON json_t *here = migrate_tree(sending->query, deadline, error);
+    AUTO_JSON json_t *here = migrate_tree(sending->qmp, deadline, error);
 
     sending_say(sending, "compare the devices of both sides");
     if (here == NULL || remote_ask(&sending->remote, json_pack("{s:s}", "stage", "tree"), deadline,
@@ -179,8 +177,8 @@ int sending_connect(struct sending *sending, const json_t *answer, struct error 
     AUTO_JSON json_t *question = memory_json(json_pack("{s:s}", "stage", "receive"));
 
     sending_say(sending, "connect for the memory");
-    if (remote_write(sending->remote.to, question) < 0)
-        return error_errno(error, STATUS_FAILED, "the session with the target is lost");
+    if (remote_question(&sending->remote, question, error) < 0)
+        return -1;
     AUTO_CLOSE int stream =
         sending_stream(sending, json_number(answer, "port", 0), token, deadline, error);
     if (stream < 0)

@@ -85,7 +85,7 @@ int sending_watch(struct sending *sending, struct error *error)
     bool paused = false;
 
     for (;;) {
-        AUTO_JSON json_t *reply = migrate_query(sending->query, clock_deadline(SETUP_MS), error);
+        AUTO_JSON json_t *reply = migrate_query(sending->qmp, clock_deadline(SETUP_MS), error);
         const char *phase = json_text(reply, "status");
         if (reply == NULL)
             return -1;
@@ -99,7 +99,11 @@ int sending_watch(struct sending *sending, struct error *error)
             return error_set(error, STATUS_FAILED, "interrupted");
         if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)
             return -1;
-        if (process_wait_gone(sending->session.process.pidfd, clock_deadline(LOOK_MS)))
+        /* The guest stands still from the event on: not a moment is to be lost then. */
+        bool lost = false;
+        json_decref(
+            qmp_wait_event(sending->qmp, "MIGRATION", NULL, NULL, clock_deadline(LOOK_MS), &lost));
+        if (process_wait_gone(sending->session.process.pidfd, clock_deadline(lost ? LOOK_MS : 0)))
             return error_set(error, STATUS_FAILED, "QEMU here has ended while copying");
     }
 }
@@ -113,7 +117,7 @@ int sending_switch_over(struct sending *sending, struct error *error)
     if (qmp_call(sending->qmp, "migrate-continue", arguments, deadline, NULL, error) != QMP_DONE)
         return -1;
     for (;;) {
-        AUTO_JSON json_t *reply = migrate_query(sending->query, deadline, error);
+        AUTO_JSON json_t *reply = migrate_query(sending->qmp, deadline, error);
         const char *phase = json_text(reply, "status");
         if (reply == NULL)
             return -1;
@@ -122,7 +126,7 @@ int sending_switch_over(struct sending *sending, struct error *error)
         if (phase != NULL && strcmp(phase, "completed") == 0) {
             if (json_number(reply, "total-time", 0) == 0) {
                 clock_sleep_ms(ZERO_TIMES_MS);
-                sending->last = migrate_query(sending->query, deadline, NULL);
+                sending->last = migrate_query(sending->qmp, deadline, NULL);
             } else {
                 sending->last = json_incref(reply);
             }

@@ -93,6 +93,14 @@ static int cancel(struct local *local, struct error *error)
         return migration_out_of_order(&local->session.runtime, STAGE_ABORT, error);
     if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE)
         return -1;
+    json_decref(reply);
+    reply = migrate_query(qmp, clock_deadline(LOOK_MS), error);
+    if (reply == NULL)
+        return -1;
+    const char *phase = json_text(reply, "status");
+    if (phase != NULL && strcmp(phase, "completed") == 0)
+        return error_set(error, STATUS_STATE,
+                         "cancel: too late, everything has been copied and the target takes over");
     set_text(local, memory_copy("cancelled: the command that drives it goes back and says so"));
     return 0;
 }
@@ -146,35 +154,81 @@ static int recover_committed(struct local *local, struct error *error)
     return 0;
 }
 
-static int recover_sending(struct local *local, struct error *error)
+static bool waits(const char *phase)
+{
+    return phase != NULL && (strcmp(phase, "accepted") == 0 || strcmp(phase, "ready") == 0);
+}
+
+/* This side has gone back: the target is told, now or by a later recover. `done` is what has been reached. */
+static int tell_target(struct local *local, const char *done, struct error *error)
 {
     struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
+    const struct runtime *runtime = &local->session.runtime;
+    const char *token = migration_text(runtime, "abort_token");
     AUTO_JSON json_t *answer = NULL;
-    AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
-    AUTO_FREE char *peer = memory_copy(migration_text(&local->session.runtime, "peer"));
-    struct error there = {0};
+    int result = attach(local, &remote, &answer, error);
 
+    if (result == 0 && waits(json_text(answer, "phase")))
+        result = remote_ask(&remote, stage_request("abort", token),
+                            clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
+    remote_close(&remote);
+    if (result < 0 && error->status != STATUS_STATE) {
+        error->status = STATUS_INCOMPLETE;
+        error_prefix(error, "%s, but the target does not know", done);
+        return error_append(error,
+                            "; 'kvm-migrate %s recover' again, or on %s: kvm-migrate %s abort "
+                            "--token %s",
+                            local->name, migration_text(runtime, "peer"), local->name, token);
+    }
+    set_text(local, memory_copy(done));
+    return source_forget(&local->session, error);
+}
+
+/* QEMU here has ended without a commit. When the target has voted, the whole guest is there, and it is not too late. */
+static int recover_without_qemu(struct local *local, struct error *error)
+{
+    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
+    struct runtime *runtime = &local->session.runtime;
+    AUTO_JSON json_t *answer = NULL;
+    int result = attach(local, &remote, &answer, error);
+    const char *phase = json_text(answer, "phase");
+    bool whole = phase != NULL && strcmp(phase, "ready") == 0 && json_truth(answer, "live", false);
+
+    remote_close(&remote);
+    if (result < 0 && error->status != STATUS_STATE) {
+        error->status = STATUS_INCOMPLETE;
+        return error_append(error, "; QEMU here has ended, and only the target can tell whether "
+                                   "the whole guest is there");
+    }
+    migration_set_phase(runtime, MIGRATION_SOURCE, whole ? PHASE_COMMITTED : PHASE_NONE);
+    if (runtime_commit(local->rundir, runtime, error) < 0)
+        return -1;
+    if (whole)
+        return recover_committed(local, error);
+    AUTO_FREE char *text =
+        memory_format("undone, but QEMU here has ended before the whole guest was on the target: "
+                      "'kvm-cleanup %s', then it can be started again",
+                      local->name);
+    return tell_target(local, text, error);
+}
+
+static int recover_sending(struct local *local, struct error *error)
+{
+    if (!session_is_live(&local->session))
+        return recover_without_qemu(local, error);
     if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
         return -1;
-    int result = attach(local, &remote, &answer, &there);
-    const char *phase = json_text(answer, "phase");
-    bool waits = phase != NULL && (strcmp(phase, "accepted") == 0 || strcmp(phase, "ready") == 0);
-    if (result == 0 && waits)
-        result = remote_ask(&remote, stage_request("abort", token),
-                            clock_deadline(MIGRATE_ANSWER_MS), NULL, &there);
-    remote_close(&remote);
-    set_text(local, memory_copy("undone: the guest runs here"));
-    if (result < 0 && there.status != STATUS_STATE)
-        messages_add(&local->result->warnings,
-                     "%s; if anything of it is left on %s: kvm-migrate %s abort --token %s",
-                     there.text, peer, local->name, token);
-    return 0;
+    return tell_target(local, "undone: the guest runs here", error);
 }
 
 static int recover(struct local *local, struct error *error)
 {
     const struct runtime *runtime = &local->session.runtime;
 
+    if (local->session.has_runtime && migration_phase_of(runtime) == PHASE_NONE &&
+        migration_side_of(runtime) == MIGRATION_SOURCE &&
+        migration_text(runtime, "abort_token") != NULL)
+        return tell_target(local, "undone before: the guest runs here", error);
     if (!local->session.has_runtime || migration_phase_of(runtime) == PHASE_NONE) {
         set_text(local, memory_copy("nothing to recover: no migration is under way here"));
         return 0;

@@ -19,6 +19,9 @@ struct remote {
     int to, from; /* its standard input and output */
     char *bytes;  /* received and not yet a whole line */
     size_t length;
+    size_t unanswered; /* questions whose answers have not come yet */
+    const volatile sig_atomic_t
+        *interrupted; /* an answer is not awaited any longer once this is set; may be NULL */
 };
 
 /* Start COMMAND (words split like a shell's) with the words after it; stderr stays ours. */
@@ -32,7 +35,8 @@ void remote_close(struct remote *remote);
 /* For --tunnel: one stream that is both its standard input and output; returns our end (the caller's). */
 int remote_open_stream(struct remote *remote, const char *command, const char *const *words,
                        struct error *error);
-/* The answer to a question that remote_write has asked. */
+/* A question alone, and the answer to the last one: those of earlier ones that nobody took are passed over. */
+int remote_question(struct remote *remote, const json_t *question, struct error *error);
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error);
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
                struct error *error);
@@ -45,8 +49,10 @@ int remote_write(int descriptor, const json_t *object); /* and a newline; -1 wit
 
 /* Listen on address and port (0: any free one); *port is the one that it is. */
 int channel_listen(const char *address, int64_t *port, int *listener, struct error *error);
-/* The first connection that presents the token in time; all others are closed unread. */
-int channel_accept(int listener, const char *token, deadline_t deadline, struct error *error);
+/* The first connection that presents the token in time; all others are closed unread. Anything on `session` means that
+ * the source has given up. */
+int channel_accept(int listener, int session, const char *token, deadline_t deadline,
+                   struct error *error);
 int channel_connect(const char *address, int64_t port, const char *token, deadline_t deadline,
                     struct error *error);
 /* Keepalive and user time-out, so that both ends notice a cut link in seconds. */
@@ -93,6 +99,8 @@ int target_vote(struct session *session, deadline_t deadline, struct error *erro
 
 /* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
 int source_abort(struct session *session, deadline_t deadline, struct error *error);
+/* The target knows: no record of the migration is needed any more. */
+int source_forget(struct session *session, struct error *error);
 /* The target runs it: end QEMU here and clean up. */
 int source_finish(struct session *session, deadline_t deadline, struct messages *warnings,
                   struct error *error);

@@ -14,7 +14,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 
-enum { CLOSE_WAIT_MS = 3000 };
+enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100 };
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
@@ -43,6 +43,7 @@ static int spawn(struct remote *remote, const char **argv, int input, int output
                                 .output = output,
                                 .errors = STDERR_FILENO,
                                 .die_with_parent = true,
+                                .ignore_interrupt = true,
                                 .pid_lock = -1};
 
     remote->pid = process_spawn(&spec, &remote->pidfd, error);
@@ -219,16 +220,44 @@ static int judge(const json_t *reply, json_t **answer, struct error *error)
     return error_set(error, (enum status)status, "on the target: %s", shown);
 }
 
+/* In short waits, since a signal that comes between two of them ends neither. */
+static char *await_line(struct remote *remote, deadline_t deadline, struct error *error)
+{
+    for (;;) {
+        bool ended = false;
+        deadline_t slice = clock_earlier(deadline, clock_deadline(INTERRUPT_MS));
+        char *line = remote_line(remote->from, &remote->bytes, &remote->length, slice, &ended);
+        if (line != NULL)
+            return line;
+        bool interrupted = remote->interrupted != NULL && *remote->interrupted;
+        if (!ended && !interrupted && !clock_passed(deadline))
+            continue;
+        error_set(error, STATUS_INCOMPLETE, "%s",
+                  ended         ? "the session with the target has ended"
+                  : interrupted ? "interrupted"
+                                : "the target does not answer in time");
+        return NULL;
+    }
+}
+
+int remote_question(struct remote *remote, const json_t *question, struct error *error)
+{
+    if (remote_write(remote->to, question) < 0)
+        return error_errno(error, STATUS_INCOMPLETE, "the session with the target is lost");
+    remote->unanswered++;
+    return 0;
+}
+
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error)
 {
-    bool ended = false;
-    AUTO_FREE char *line =
-        remote_line(remote->from, &remote->bytes, &remote->length, deadline, &ended);
+    AUTO_FREE char *line = NULL;
 
-    if (line == NULL)
-        return error_set(error, STATUS_INCOMPLETE, "%s",
-                         ended ? "the session with the target has ended"
-                               : "the target does not answer in time");
+    do {
+        free(line);
+        line = await_line(remote, deadline, error);
+        if (line == NULL)
+            return -1;
+    } while (remote->unanswered > 0 && --remote->unanswered > 0);
     AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", error);
     return reply == NULL ? -1 : judge(reply, answer, error);
 }
@@ -238,7 +267,7 @@ int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, jso
 {
     AUTO_JSON json_t *owned = question;
 
-    if (remote_write(remote->to, owned) < 0)
-        return error_errno(error, STATUS_INCOMPLETE, "the session with the target is lost");
+    if (remote_question(remote, owned, error) < 0)
+        return -1;
     return remote_answer(remote, deadline, answer, error);
 }

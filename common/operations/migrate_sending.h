@@ -10,6 +10,7 @@ enum {
     SETTLE_MS = 5000,  /* for QEMU to leave a cancelled migration */
     SWITCH_MS = 30000, /* device state and the target's confirmation, guest paused */
     END_MS = 10000,
+    DYING_MS = 2000, /* for a QEMU whose monitor is gone to be gone itself */
     SETUP_MS = 60000,
     ZERO_TIMES_MS = 50, /* "completed" may come with times of zero: asked once more */
 };
@@ -21,8 +22,8 @@ struct sending {
     const struct migrate_options *options;
     struct result *result;
     struct session session;
-    struct qmp *qmp;   /* actions; with oob where QEMU has it */
-    struct qmp *query; /* progress */
+    struct qmp
+        *qmp; /* with oob where QEMU has it; the query monitor stays free for those who look on */
     struct remote remote, pipe;
     struct messages problems; /* what speaks against it, of both sides */
     json_t *plan;
@@ -31,7 +32,7 @@ struct sending {
     bool only_check;
     int64_t available_mib; /* of the target's memory; -1: not known */
     char versions[64];     /* of QEMU on both sides */
-    bool accepted;         /* the target holds an incoming QEMU */
+    bool accepted;         /* the target was asked to: it may hold an incoming QEMU */
     bool recorded;         /* "sending" is on our disk */
     bool committed;
     char commit_token[33], abort_token[33];

@@ -154,7 +154,8 @@ static json_t *answer_tree(struct serving *serving, struct error *error)
 static json_t *answer_receive(struct serving *serving, struct error *error)
 {
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
-    AUTO_CLOSE int connection = channel_accept(serving->listener, serving->token, deadline, error);
+    AUTO_CLOSE int connection =
+        channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
 
     serving_stop_listening(serving);
     if (connection < 0)

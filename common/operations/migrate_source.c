@@ -42,6 +42,7 @@ static int vote_and_commit(struct sending *sending, struct error *error)
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
 
     sending_say(sending, "ask for the target's vote");
+    sending->remote.interrupted = NULL; /* too late: what is asked from here on must be heard */
     if (remote_ask(&sending->remote, json_pack("{s:s}", "stage", "vote"), deadline, NULL, error) <
         0)
         return -1;
@@ -61,6 +62,30 @@ static int vote_and_commit(struct sending *sending, struct error *error)
 
 /* ---- and back, when something failed before the commit ---- */
 
+/* A monitor that does not answer tells nothing, but the process may still be on its way out. */
+static bool source_has_ended(struct sending *sending)
+{
+    char status[32];
+
+    if (process_wait_gone(sending->session.process.pidfd, clock_deadline(0)))
+        return true;
+    if (monitor_status(sending->qmp, clock_deadline(LOOK_MS), status, NULL) == 0)
+        return false;
+    return process_wait_gone(sending->session.process.pidfd, clock_deadline(DYING_MS));
+}
+
+/* A target that says that nothing of it is there needs no abort. */
+static int abort_target(struct sending *sending, json_t **answer, struct error *error)
+{
+    json_t *question =
+        memory_json(json_pack("{s:s, s:s}", "stage", "abort", "token", sending->abort_token));
+
+    sending->remote.interrupted = NULL;
+    if (remote_ask(&sending->remote, question, clock_deadline(SWITCH_MS), answer, error) == 0)
+        return 0;
+    return error->status == STATUS_STATE ? 0 : -1;
+}
+
 static void undo(struct sending *sending, struct error *error)
 {
     struct error second = {0};
@@ -73,8 +98,8 @@ static void undo(struct sending *sending, struct error *error)
                      sending->options->target, sending->name, sending->name, sending->commit_token);
         return;
     }
+    bool dead = source_has_ended(sending);
     qmp_release(&sending->qmp);
-    bool dead = process_wait_gone(sending->session.process.pidfd, clock_deadline(0));
     if (sending->recorded && !dead &&
         source_abort(&sending->session, clock_deadline(SWITCH_MS), &second) < 0) {
         error->status = STATUS_INCOMPLETE;
@@ -82,14 +107,25 @@ static void undo(struct sending *sending, struct error *error)
         return;
     }
     AUTO_JSON json_t *answer = NULL;
-    if (sending->accepted &&
-        remote_ask(&sending->remote,
-                   json_pack("{s:s, s:s}", "stage", "abort", "token", sending->abort_token),
-                   clock_deadline(SWITCH_MS), &answer, &second) < 0) {
-        error_append(error, "; the guest runs here; on %s: kvm-migrate %s abort --token %s",
-                     sending->options->target, sending->name, sending->abort_token);
+    if (sending->accepted && abort_target(sending, &answer, &second) < 0) {
+        error->status = STATUS_INCOMPLETE;
+        if (dead)
+            error_append(error,
+                         "; QEMU here has ended; 'kvm-migrate %s recover --remote ...' asks %s "
+                         "whether the whole guest is there",
+                         sending->name, sending->options->target);
+        else
+            error_append(error,
+                         "; the guest runs here; if anything of it is left on %s: 'kvm-migrate %s "
+                         "recover --remote ...' here, or there: kvm-migrate %s abort --token %s",
+                         sending->options->target, sending->name, sending->name,
+                         sending->abort_token);
         return;
     }
+    if (error->status == STATUS_INCOMPLETE)
+        error->status = STATUS_FAILED;
+    if (sending->recorded && source_forget(&sending->session, &second) < 0)
+        error_append(error, "; %s", second.text);
     /* An incoming QEMU tells what went wrong in its messages only. */
     const char *words = json_text(answer, "words");
     if (words != NULL && words[0] != '\0')
@@ -143,7 +179,7 @@ static int go(struct sending *sending, struct error *error)
 
 static void tell_rehearsal(struct sending *sending)
 {
-    AUTO_JSON json_t *reply = migrate_query(sending->query, clock_deadline(SETUP_MS), NULL);
+    AUTO_JSON json_t *reply = migrate_query(sending->qmp, clock_deadline(SETUP_MS), NULL);
     const json_t *ram = json_member(reply, "ram");
     double seconds = clock_wall() - sending->began;
     int64_t bytes = json_number(ram, "transferred", 0);
@@ -191,7 +227,6 @@ static int run(struct sending *sending, struct error *error)
         return rehearsed(sending, error);
     sending_say(sending, "end QEMU here and clean up");
     qmp_release(&sending->qmp);
-    qmp_release(&sending->query);
     return source_finish(&sending->session, clock_deadline(SETUP_MS), &sending->result->warnings,
                          error);
 }
@@ -218,7 +253,6 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
         result->text = memory_copy(error.text);
     }
     qmp_release(&sending.qmp);
-    qmp_release(&sending.query);
     remote_close(&sending.remote);
     remote_close(&sending.pipe);
     session_close(&sending.session);

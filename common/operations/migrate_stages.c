@@ -98,6 +98,14 @@ int target_commit(struct session *session, const char *token, deadline_t deadlin
         return migration_out_of_order(runtime, STAGE_COMMIT, error);
     if (check_token(runtime, "commit_token", token, error) < 0)
         return -1;
+    if (!session_is_live(session) || process_wait_gone(session->process.pidfd, clock_deadline(0))) {
+        AUTO_FREE char *words = target_last_words(session);
+        return error_set(error, STATUS_STATE,
+                         "its QEMU has ended%s%s%s: the guest is lost; 'kvm-migrate %s finish' on "
+                         "the source and 'kvm-cleanup %s' here, then it can be started again",
+                         words[0] != '\0' ? " (" : "", words, words[0] != '\0' ? ")" : "",
+                         session->name, session->name);
+    }
     if (!again) {
         const char *paused = migration_text(runtime, "paused");
         runtime->state = paused != NULL ? RUNTIME_PAUSED : RUNTIME_RUNNING;

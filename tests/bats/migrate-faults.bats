@@ -11,7 +11,7 @@ meddle() { # MOMENT COMMAND
 #!/bin/bash
 exec env TEST_DIR=$TEST_DIR $TESTS/bats/meddler $1 $TEST_DIR/harm $(remote_to b) "\$@"
 END
-    printf '#!/bin/bash\n%s\n' "$2" >"$TEST_DIR/harm"
+    printf '#!/bin/bash\ntouch %s\n%s\n' "$TEST_DIR/harmed" "$2" >"$TEST_DIR/harm"
     chmod +x "$TEST_DIR/meddle" "$TEST_DIR/harm"
     REMOTE=$TEST_DIR/meddle
 }
@@ -38,26 +38,31 @@ settle() {
     settled || fail "not settled: a is $(phase_of a), b is $(phase_of b)"
 }
 
-# One migration with harm at one moment; afterwards the guest runs on exactly one side. LOST=source tells that QEMU of
-# the source was killed: then it runs on the target, or nowhere when the target had not everything.
-survive() { # MOMENT COMMAND
-    local a b
-    rm -f "$TEST_DIR/session"
-    echo "## $1: $2"
+# One migration with harm at one moment. Afterwards the guest runs on exactly one side: WHERE ("source", "target", or
+# "nowhere" when QEMU itself was killed), or wherever the commands left it.
+survive() { # WHERE|somewhere MOMENT COMMAND
+    local a b one where
+    rm -f "$TEST_DIR/session" "$TEST_DIR/harmed"
+    echo "## $2: $3"
     suite kvm-start "$(empty_definition web1 "$WITH")"
     expect_status 0
     watch_runs
-    meddle "$@"
-    migrate a to --port 0 --plain-tcp --timeout 10
+    meddle "${@:2}"
+    migrate a to --port 0 --plain-tcp --timeout 10 "${SLOWLY[@]}"
+    [[ -e $TEST_DIR/harmed ]] || fail "the harm was not done"
     settle
     a=$(run_state a) b=$(run_state b)
     echo "# source $a, target $b"
     case $a-$b in
-        running-dead) on b expect_nothing_left web1 ;;
-        dead-running) on a expect_nothing_left web1 ;;
-        dead-dead) [[ ${LOST:-} == 1 ]] || fail "the guest is lost" ;;
+        running-dead) where=source ;;
+        dead-running) where=target ;;
+        dead-dead) where=nowhere ;;
         *) fail "source $a, target $b" ;;
     esac
+    [[ $where != nowhere || $1 == nowhere ]] || fail "the guest is lost"
+    [[ $1 == somewhere ]] || expect_equal "$where" "$1"
+    [[ $where != source ]] || on b expect_nothing_left web1
+    [[ $where != target ]] || on a expect_nothing_left web1
     expect_equal "$(secrets)" ""
     expect_no_double_run
     for one in a b; do
@@ -67,46 +72,93 @@ survive() { # MOMENT COMMAND
     done
 }
 
-each_moment() { # COMMAND MOMENT…
+each_moment() { # WHERE COMMAND MOMENT…
     local moment
     two_nodes br0
+    SLOWLY=()
     WITH='.nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
-    for moment in "${@:2}"; do
-        survive "$moment" "$1"
+    for moment in "${@:3}"; do
+        survive "$1" "$moment" "$2"
     done
 }
 
+# While the memory is being copied, at one MiB a second.
+while_copying() { # WHERE COMMAND
+    two_nodes br0
+    WITH='.nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
+    SLOWLY=(--bandwidth 1)
+    survive "$1" after-receive "(until '$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-migrate | grep -q active; do :; done; $2) >/dev/null 2>&1 &"
+}
+
+fresh() {
+    suite_teardown
+    suite_setup
+}
+
 EARLY=(before-accept after-accept before-tree after-tree before-receive after-receive)
-LATE=(before-vote after-vote before-commit after-commit)
 
-@test "the target's side of the session is killed before the copy" {
-    each_moment "$(kill_file "$TEST_DIR/serve-b.pid")" "${EARLY[@]}"
+serve() {
+    kill_file "$TEST_DIR/serve-b.pid"
 }
 
-@test "the target's side of the session is killed around vote and commit" {
-    each_moment "$(kill_file "$TEST_DIR/serve-b.pid")" "${LATE[@]}"
+session() {
+    kill_file "$TEST_DIR/meddler.pid"
 }
 
-@test "the target's QEMU is killed before the copy" {
-    each_moment "$(kill_file "$TEST_DIR/b/pid/web1")" after-accept before-tree after-tree before-receive after-receive
+qemu() { # a|b
+    kill_file "$TEST_DIR/$1/pid/web1"
 }
 
-@test "the target's QEMU is killed around the vote" {
-    each_moment "$(kill_file "$TEST_DIR/b/pid/web1")" before-vote after-vote
+driver() {
+    echo "kill -KILL \$(pgrep -f '^$BUILD/kvm-migrate web1 to .*$TEST_DIR')"
 }
 
-@test "the source's QEMU is killed" {
-    LOST=1 each_moment "$(kill_file "$TEST_DIR/a/pid/web1")" "${EARLY[@]}" "${LATE[@]}"
+@test "the target's side of the session is killed: the guest stays before the vote, goes on after it" {
+    each_moment source "$(serve)" "${EARLY[@]}" before-vote
+    fresh
+    each_moment target "$(serve)" after-vote before-commit after-commit
 }
 
-@test "the source's tool is killed" {
-    each_moment "kill -KILL \$(pgrep -f '^$BUILD/kvm-migrate web1 to .*$TEST_DIR')" "${EARLY[@]}" "${LATE[@]}"
+@test "the target's side of the session is killed during the copy: the guest stays" {
+    while_copying source "$(serve)"
 }
 
-@test "the session ends" {
-    each_moment 'kill -KILL $PPID' "${EARLY[@]}" "${LATE[@]}"
+@test "the target's QEMU is killed: the guest stays" {
+    each_moment source "$(qemu b)" after-accept before-tree after-tree before-receive after-receive
+    fresh
+    while_copying source "$(qemu b)"
+}
+
+@test "the source's QEMU is killed: before everything is copied the guest is lost, afterwards it runs on the target" {
+    each_moment nowhere "$(qemu a)" "${EARLY[@]}"
+    fresh
+    while_copying nowhere "$(qemu a)"
+    fresh
+    each_moment target "$(qemu a)" before-vote after-vote before-commit after-commit
+}
+
+@test "the source's tool is killed: the guest stays before the commit, goes on after it" {
+    each_moment source "$(driver)" "${EARLY[@]}" before-vote after-vote
+    fresh
+    each_moment target "$(driver)" before-commit after-commit
+    fresh
+    while_copying source "$(driver)"
+}
+
+@test "the session ends: the guest stays before the commit, goes on after it" {
+    each_moment source "$(session)" "${EARLY[@]}" before-vote after-vote
+    fresh
+    each_moment target "$(session)" before-commit after-commit
+    fresh
+    while_copying source "$(session)"
 }
 
 @test "the remote command answers with something else" {
-    each_moment 'printf "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"' after-check after-accept after-tree after-receive after-vote after-commit
+    each_moment source 'printf "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"' after-check after-accept after-tree after-receive after-vote
+    fresh
+    each_moment target 'printf "\0\1\2{\n"' after-commit
+}
+
+@test "the source's QEMU and the session die after the vote: recover lets the guest run on the target" {
+    each_moment target "$(qemu a); $(session)" after-vote
 }

@@ -43,21 +43,22 @@ struct process_spec {
     const char *const *environment; /* NULL-terminated; NULL means empty */
     const int *descriptors;         /* descriptors[i] becomes 3 + i in the child */
     size_t descriptor_count;
-    int input;                      /* becomes 0; -1: /dev/null */
-    int output;                     /* becomes 1; -1: /dev/null */
-    int errors;                     /* becomes 2; -1: /dev/null */
-    bool new_session;               /* setsid */
-    bool die_with_parent;           /* PR_SET_PDEATHSIG SIGKILL, kept across exec */
+    int input;             /* becomes 0; -1: /dev/null */
+    int output;            /* becomes 1; -1: /dev/null */
+    int errors;            /* becomes 2; -1: /dev/null */
+    bool new_session;      /* setsid */
+    bool ignore_interrupt; /* SIGINT stays ignored: Ctrl-C is for this program alone */
+    bool die_with_parent;  /* PR_SET_PDEATHSIG SIGKILL, kept across exec */
     bool die_with_parent_until_exec;
-    bool no_core;                   /* RLIMIT_CORE 0 */
+    bool no_core; /* RLIMIT_CORE 0 */
     bool no_new_privs;
-    bool drop_user;                 /* setgroups(0), setresgid(gid), setresuid(uid), no capabilities */
+    bool drop_user; /* setgroups(0), setresgid(gid), setresuid(uid), no capabilities */
     uid_t uid;
     gid_t gid;
-    int pid_lock;                   /* see below; index into descriptors, or -1 */
-    const int *listen;              /* indices into descriptors of bound sockets; child listens */
+    int pid_lock;      /* see below; index into descriptors, or -1 */
+    const int *listen; /* indices into descriptors of bound sockets; child listens */
     size_t listen_count;
-    const char *directory;          /* chdir; NULL: "/" */
+    const char *directory; /* chdir; NULL: "/" */
 };
 
 /*
