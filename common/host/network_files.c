@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "kvm/host/network.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -63,6 +64,27 @@ bool network_read_tap(const struct rundir *rundir, const char *instance, const c
     return true;
 }
 
+/* What a killed command left in the directory while it wrote a tap file. */
+static int remove_temporaries(const struct rundir *rundir, const char *directory,
+                              struct error *error)
+{
+    int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    int result = 0;
+
+    if (entries == NULL)
+        memory_close(&descriptor);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        if (entry->d_name[0] == '.' && length > 4 &&
+            strcmp(entry->d_name + length - 4, ".tmp") == 0)
+            result = file_remove(descriptor, entry->d_name, NULL, error) != 0 ? -1 : result;
+    }
+    if (entries != NULL)
+        closedir(entries);
+    return result;
+}
+
 int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index,
                        const char *uuid, struct error *error)
 {
@@ -75,6 +97,8 @@ int network_remove_tap(const struct rundir *rundir, const char *instance, size_t
     if (file_remove(rundir->fd, by_uuid, NULL, error) != 0)
         return -1;
     rundir_name(RUNDIR_NIC, instance, directory);
+    if (remove_temporaries(rundir, directory, error) != 0)
+        return -1;
     if (unlinkat(rundir->fd, directory, AT_REMOVEDIR) == 0 || errno == ENOENT ||
         errno == ENOTEMPTY || errno == EEXIST)
         return 0;
@@ -99,9 +123,9 @@ int network_forget_tap(const struct rundir *rundir, const char *instance, const 
 {
     char tap[TAP_NAME_SIZE];
 
-    if (!network_read_tap(rundir, instance, uuid, tap))
-        return 0;
-    return network_remove_tap(rundir, instance, index_of(rundir, instance, tap), uuid, error);
+    bool known = network_read_tap(rundir, instance, uuid, tap);
+    size_t index = known ? index_of(rundir, instance, tap) : SIZE_MAX;
+    return network_remove_tap(rundir, instance, index, uuid, error);
 }
 
 size_t network_free_index(const struct rundir *rundir, const char *instance)

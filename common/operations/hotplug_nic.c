@@ -211,19 +211,13 @@ static int bring_tap_up(void *plan, struct error *error)
     return -1;
 }
 
-/* Names of getfd must not begin with a digit; a connection of ours is the only one that uses them. */
-static void descriptor_name(char *name, size_t size, const char *kind, size_t queue)
-{
-    snprintf(name, size, "kvm-suite-%s-%zu", kind, queue);
-}
-
 static int pass_one(struct adding *adding, const char *kind, size_t queue, int descriptor,
                     struct error *error)
 {
-    char name[64];
+    char name[PERIPHERAL_NAME_SIZE];
     struct hotplug *hotplug = adding->hotplug;
 
-    descriptor_name(name, sizeof(name), kind, queue);
+    peripheral_fd_name(name, kind, queue);
     json_t *arguments = memory_json(json_pack("{s:s}", "fdname", name));
     return qmp_call_fds(hotplug->qmp, "getfd", arguments, &descriptor, 1, hotplug->deadline, NULL,
                         error) == QMP_DONE
@@ -231,26 +225,17 @@ static int pass_one(struct adding *adding, const char *kind, size_t queue, int d
                : -1;
 }
 
+/* netdev_add took them when it succeeded: then there is nothing to close, which is fine. */
 static int take_descriptors_back(void *plan, struct error *error)
 {
     struct adding *adding = plan;
-    char name[64];
+    struct hotplug *hotplug = adding->hotplug;
+    int ready = hotplug_begin_undo(hotplug, error);
 
-    int ready = hotplug_begin_undo(adding->hotplug, error);
     if (ready <= 0)
         return ready;
-    for (size_t i = adding->passed; i-- > 0;) {
-        const char *const kinds[] = {"tap", "vhost"};
-        for (size_t kind = 0; kind < COUNT(kinds); kind++) {
-            descriptor_name(name, sizeof(name), kinds[kind], i);
-            /* netdev_add took them when it succeeded: then there is nothing to close, which is fine. */
-            qmp_call(adding->hotplug->qmp, "closefd",
-                     memory_json(json_pack("{s:s}", "fdname", name)), adding->hotplug->deadline,
-                     NULL, NULL);
-        }
-    }
-    adding->passed = 0;
-    return 0;
+    return hotplug_end_undo(
+        hotplug, peripheral_close_names(hotplug->qmp, adding->passed, hotplug->deadline, error));
 }
 
 static int pass_descriptors(void *plan, struct error *error)
@@ -269,12 +254,13 @@ static int pass_descriptors(void *plan, struct error *error)
 
 static json_t *netdev_of(const struct adding *adding)
 {
-    char names[TAP_QUEUES_MAX][64], vhost_names[TAP_QUEUES_MAX][64];
+    char names[TAP_QUEUES_MAX][PERIPHERAL_NAME_SIZE];
+    char vhost_names[TAP_QUEUES_MAX][PERIPHERAL_NAME_SIZE];
     const char *list[TAP_QUEUES_MAX], *vhost_list[TAP_QUEUES_MAX];
 
     for (size_t i = 0; i < adding->queues; i++) {
-        descriptor_name(names[i], sizeof(names[i]), "tap", i);
-        descriptor_name(vhost_names[i], sizeof(vhost_names[i]), "vhost", i);
+        peripheral_fd_name(names[i], "tap", i);
+        peripheral_fd_name(vhost_names[i], "vhost", i);
         list[i] = names[i];
         vhost_list[i] = vhost_names[i];
     }
@@ -379,11 +365,11 @@ static void tell(struct hotplug *hotplug, const struct adding *adding)
 static void tell_descriptors(const struct adding *adding, json_t *commands)
 {
     const char *const kinds[] = {"tap", "vhost"};
-    char name[64];
+    char name[PERIPHERAL_NAME_SIZE];
 
     for (size_t i = 0; i < adding->queues; i++) {
         for (size_t kind = 0; kind < (adding->want_vhost ? COUNT(kinds) : 1); kind++) {
-            descriptor_name(name, sizeof(name), kinds[kind], i);
+            peripheral_fd_name(name, kinds[kind], i);
             json_array_append_new(commands,
                                   memory_json(json_pack("{s:s, s:{s:s}}", "execute", "getfd",
                                                         "arguments", "fdname", name)));

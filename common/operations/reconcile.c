@@ -68,8 +68,9 @@ int reconcile_remove_nic_backend(const struct rundir *rundir, const struct node 
 
     /* ifdown while the tap is still there, and once: its file goes with it. Then QEMU closes it, which ends it. */
     if (network_read_tap(rundir, instance->name, nic->uuid, tap) &&
-        (network_ifdown(instance->name, nic, index, tap, false, node->path, deadline, error) < 0 ||
-         network_forget_tap(rundir, instance->name, nic->uuid, error) < 0))
+        network_ifdown(instance->name, nic, index, tap, false, node->path, deadline, error) < 0)
+        return -1;
+    if (network_forget_tap(rundir, instance->name, nic->uuid, error) < 0)
         return -1;
     return id != NULL ? peripheral_remove_netdev(qmp, id, deadline, error) : 0;
 }
@@ -160,6 +161,10 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
             return -1;
         if (verdict == KEEP)
             continue;
+        bool adding = runtime_device_state(work->runtime, nic->uuid) == DEVICE_ADDING;
+        if (verdict == REMOVE_REMAINS && adding &&
+            peripheral_close_names(work->qmp, TAP_QUEUES_MAX, work->deadline, error) < 0)
+            return error_prefix(error, "NIC %s", nic->uuid);
         if (verdict == REMOVE_REMAINS &&
             reconcile_remove_nic_backend(work->rundir, work->node, work->runtime, i, work->qmp,
                                          work->deadline, error) < 0)

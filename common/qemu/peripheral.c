@@ -168,6 +168,28 @@ int peripheral_remove_fds(struct qmp *qmp, const char *opaque, deadline_t deadli
     return 0;
 }
 
+/* They must not begin with a digit. */
+void peripheral_fd_name(char *name, const char *kind, size_t queue)
+{
+    snprintf(name, PERIPHERAL_NAME_SIZE, "kvm-suite-%s-%zu", kind, queue);
+}
+
+int peripheral_close_names(struct qmp *qmp, size_t queues, deadline_t deadline, struct error *error)
+{
+    static const char *const kinds[] = {"vhost", "tap"};
+    char name[PERIPHERAL_NAME_SIZE];
+
+    for (size_t i = queues; i-- > 0;) {
+        for (size_t kind = 0; kind < COUNT(kinds); kind++) {
+            peripheral_fd_name(name, kinds[kind], i);
+            json_t *arguments = memory_json(json_pack("{s:s}", "fdname", name));
+            if (qmp_call(qmp, "closefd", arguments, deadline, NULL, error) == QMP_UNKNOWN)
+                return -1;
+        }
+    }
+    return 0;
+}
+
 static bool is_about(const json_t *event, const void *context)
 {
     const char *device = json_text(json_member(event, "data"), "device");

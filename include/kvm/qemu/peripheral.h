@@ -42,10 +42,17 @@ int peripheral_add_fd(struct qmp *qmp, int descriptor, const char *opaque, deadl
 int peripheral_remove_fds(struct qmp *qmp, const char *opaque, deadline_t deadline,
                           struct error *error);
 
+/* Descriptors that go with getfd have names: KIND ("tap" or "vhost") of a queue. QEMU keeps what no netdev has taken,
+ * also when the connection ends. Closing those of the first `queues`; one that is not there is fine. */
+enum { PERIPHERAL_NAME_SIZE = 64 };
+void peripheral_fd_name(char *name, const char *kind, size_t queue);
+int peripheral_close_names(struct qmp *qmp, size_t queues, deadline_t deadline,
+                           struct error *error);
+
 enum unplug_end {
     UNPLUG_GONE,    /* DEVICE_DELETED for this id, and QEMU does not show it any more */
     UNPLUG_REFUSED, /* the guest said no (DEVICE_UNPLUG_GUEST_ERROR) */
-    UNPLUG_DENIED,  /* QEMU refused several requests and took none, see error: it can't be unplugged, or it is
+    UNPLUG_DENIED, /* QEMU refused several requests and took none, see error: it can't be unplugged, or it is
                      * being unplugged since before */
     UNPLUG_PENDING, /* the time is up: the guest has not let it go yet, but may */
     UNPLUG_FAILED,  /* something else, see error */
