@@ -14,7 +14,7 @@
 #include "kvm/qemu/events.h"
 #include "events_private.h"
 
-enum { LOG_SIZE_MAX = 1024 * 1024, WORD_SIZE = 32 };
+enum { LOG_SIZE_MAX = 1024 * 1024, EVENT_SIZE = 1024, WORD_SIZE = 32 };
 
 /* -1 with errno; what is not a regular file of ours is no log. */
 static int open_log(const struct rundir *rundir, enum rundir_file which, const char *name,
@@ -95,7 +95,10 @@ static json_t *last_of(json_t *events, size_t most)
 json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged)
 {
     json_t *events = memory_json(json_array());
-    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    /* Who wants a few need not wait until all are parsed; events take some hundred bytes. */
+    size_t wanted =
+        most == 0 || most > LOG_SIZE_MAX / EVENT_SIZE ? LOG_SIZE_MAX : most * EVENT_SIZE;
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, wanted);
     size_t faults = 0, length = 0;
     for (const char *line = text, *begin = NULL; next_line(&line, &begin, &length);) {
         json_t *event = parse_line(begin, length);

@@ -43,8 +43,8 @@ const char *ending_kind_name(enum ending_kind kind); /* "guest-poweroff", … fo
 void events_ending(const struct rundir *rundir, const char *name, const struct runtime *runtime,
                    bool alive, struct ending *ending);
 
-/* The last `most` events (0: all kept), oldest first; new array of the lines' objects; lines that do not
- * parse are left out and counted. */
+/* The last `most` events (0: all kept; fewer when they take more than 1 KiB each), oldest first; new array
+ * of the lines' objects; lines that do not parse are left out and counted. */
 json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged);
 
 /* True when an event of that name with a time ≥ `since` (clock_wall) is in the log. */
