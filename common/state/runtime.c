@@ -12,7 +12,7 @@
 #include "runtime_private.h"
 
 const char *const runtime_state_names[] = {"starting", "running", "paused", "rebooting",
-                                           "stopping", "incoming", "foreign", NULL};
+                                           "incoming", "foreign", NULL};
 
 const char *runtime_state_name(enum runtime_state state)
 {

@@ -26,9 +26,8 @@
 enum runtime_state {
     RUNTIME_STARTING,  /* written before anything is touched; QEMU, if any, has executed nothing */
     RUNTIME_RUNNING,
-    RUNTIME_PAUSED,    /* started with --paused: not to be continued by repeating a start */
+    RUNTIME_PAUSED,    /* started with --paused and not continued since */
     RUNTIME_REBOOTING, /* kvm-stop --reboot is between its stop and its start */
-    RUNTIME_STOPPING,  /* a stop was decided on; after QEMU's end everything is to be removed */
     RUNTIME_INCOMING,  /* the target of a migration: QEMU waits for, or has, the guest but may not run it yet */
     RUNTIME_FOREIGN,   /* no fifth element: another tool wrote the file */
 };
