@@ -24,7 +24,8 @@ enum { MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
 struct options {
     struct cli_common common;
     const char *remote, *address, *on_deadline, *token;
-    int64_t port, bandwidth, downtime, deadline_ms;
+    const char *compression, *x509;
+    int64_t port, bandwidth, downtime, deadline_ms, multifd;
     bool auto_converge, plain_tcp, tunnel, non_live;
 };
 
@@ -47,6 +48,12 @@ static const struct cli_option option_table[] = {
      "then: cancel, or pause the guest so that the copy ends (cancel)", 0, 0},
     {"auto-converge", 0, CLI_FLAG, OPTION(auto_converge), NULL,
      "slow the guest down when the copy does not converge", 0, 0},
+    {"multifd", 0, CLI_NUMBER, OPTION(multifd), "N", "send the memory over N connections at once",
+     1, 255},
+    {"multifd-compression", 0, CLI_TEXT, OPTION(compression), "METHOD",
+     "none, zlib or zstd, with --multifd (none)", 0, 0},
+    {"tls-x509", 0, CLI_TEXT, OPTION(x509), "DIR",
+     "certificates there, on both nodes, instead of a one-time key", 0, 0},
     {"tunnel", 0, CLI_FLAG, OPTION(tunnel), NULL,
      "send the memory through the remote command: no open port", 0, 0},
     {"plain-tcp", 0, CLI_FLAG, OPTION(plain_tcp), NULL,
@@ -184,12 +191,36 @@ static int check_words(const struct job *job, struct error *error)
                      near != NULL ? "\"?" : "");
 }
 
+static int check_options(const struct options *options, struct error *error)
+{
+    const char *method = options->compression;
+
+    if (method != NULL && strcmp(method, "none") != 0 && strcmp(method, "zlib") != 0 &&
+        strcmp(method, "zstd") != 0)
+        return error_set(
+            error, STATUS_USAGE,
+            "--multifd-compression: must be none, zlib or zstd (current value: \"%s\")", method);
+    if (method != NULL && options->multifd == 0)
+        return error_set(error, STATUS_USAGE, "--multifd-compression goes with --multifd only");
+    if (options->multifd > 0 && options->tunnel)
+        return error_set(error, STATUS_USAGE,
+                         "--multifd and --tunnel exclude each other: a tunnel is one stream");
+    if (options->x509 != NULL && options->plain_tcp)
+        return error_set(error, STATUS_USAGE, "--tls-x509 and --plain-tcp exclude each other");
+    if (options->x509 != NULL && options->x509[0] != '/')
+        return error_set(error, STATUS_USAGE,
+                         "--tls-x509: must be an absolute path, it is the same on both nodes "
+                         "(current value: \"%s\")",
+                         options->x509);
+    return 0;
+}
+
 static int prepare(struct job *job, struct error *error)
 {
     const struct options *options = &job->options;
     const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
 
-    if (check_words(job, error) < 0)
+    if (check_words(job, error) < 0 || check_options(options, error) < 0)
         return -1;
     if (options->common.dry_run && !takes_target(job->words.items[1]))
         return error_set(error, STATUS_USAGE,
@@ -207,6 +238,9 @@ static int prepare(struct job *job, struct error *error)
         .downtime_ms = options->downtime,
         .deadline_ms = options->deadline_ms,
         .on_deadline = strcmp(then, "pause") == 0 ? ON_DEADLINE_PAUSE : ON_DEADLINE_CANCEL,
+        .multifd = options->multifd,
+        .multifd_compression = options->compression != NULL ? options->compression : "none",
+        .tls_x509 = options->x509,
         .auto_converge = options->auto_converge,
         .plain_tcp = options->plain_tcp,
         .tunnel = options->tunnel,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -8,16 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "migrate_private.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 
-enum { TOKEN_SIZE = 32, GREETING_MS = 5000, USER_TIMEOUT_MS = 5000, CREDENTIALS_MS = 10000 };
-
-static const char credentials_id[] = "kvm-suite-tls";
+enum { TOKEN_SIZE = 32, GREETING_MS = 5000, USER_TIMEOUT_MS = 5000 };
 
 void channel_watch_link(int descriptor)
 {
@@ -168,68 +168,57 @@ int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t d
                : -1;
 }
 
-/* /dev/shm since QEMU may run as a user that can't enter the run directory. Our own directory, QEMU's own file. */
-static char *secret_directory(const char *name, bool server)
+/* ---- where QEMU connects by itself ---- */
+
+char *channel_uri(const char *address, int64_t port, struct error *error)
 {
-    return memory_format("/dev/shm/kvm-suite.%s.%s", name, server ? "server" : "client");
-}
+    char host[NI_MAXHOST];
+    struct addrinfo *list = resolve(address, port, error);
 
-void channel_forget_secret(const char *name, bool server)
-{
-    AUTO_FREE char *directory = secret_directory(name, server);
-    AUTO_FREE char *path = memory_format("%s/keys.psk", directory);
-    struct stat status;
-
-    if (lstat(directory, &status) < 0 || !S_ISDIR(status.st_mode) || status.st_uid != geteuid())
-        return;
-    unlink(path);
-    rmdir(directory);
-}
-
-static int write_secret(const char *directory, const char *key, pid_t qemu, struct error *error)
-{
-    AUTO_FREE char *path = memory_format("%s/keys.psk", directory);
-    AUTO_FREE char *line = memory_format("qemu:%s\n", key);
-    AUTO_FREE char *process = memory_format("/proc/%d", (int)qemu);
-    struct stat status;
-
-    if (mkdir(directory, 0711) < 0 || chmod(directory, 0711) < 0)
-        return error_errno(error, STATUS_FAILED, "%s", directory);
-    if (stat(process, &status) < 0)
-        return error_errno(error, STATUS_FAILED, "QEMU (pid %d)", (int)qemu);
-    AUTO_CLOSE int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
-    int result = file < 0 || fchown(file, status.st_uid, status.st_gid) < 0 ||
-                         file_write_all(file, line, strlen(line)) < 0
-                     ? error_errno(error, STATUS_FAILED, "%s", path)
-                     : 0;
-    explicit_bzero(line, strlen(line));
-    return result;
-}
-
-/* The client reads the file now; the server reads it when the client comes, so there it stays until then. */
-int channel_credentials(const char *name, struct qmp *qmp, pid_t qemu, const char *key, bool server,
-                        deadline_t deadline, struct error *error)
-{
-    AUTO_FREE char *directory = secret_directory(name, server);
-
-    channel_forget_secret(name, server);
-    if (write_secret(directory, key, qemu, error) < 0) {
-        channel_forget_secret(name, server);
-        return -1;
+    if (list == NULL)
+        return NULL;
+    bool six = list->ai_family == AF_INET6;
+    int result =
+        getnameinfo(list->ai_addr, list->ai_addrlen, host, sizeof(host), NULL, 0, NI_NUMERICHOST);
+    freeaddrinfo(list);
+    if (result != 0) {
+        error_set(error, STATUS_FAILED, "%s: %s", address, gai_strerror(result));
+        return NULL;
     }
-    json_t *arguments = memory_json(json_pack(
-        "{s:s, s:s, s:s, s:s, s:s*}", "qom-type", "tls-creds-psk", "id", credentials_id, "dir",
-        directory, "endpoint", server ? "server" : "client", "username", server ? NULL : "qemu"));
-    enum qmp_outcome outcome =
-        qmp_call(qmp, "object-add", arguments,
-                 clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)), NULL, error);
-    if (!server || outcome != QMP_DONE)
-        channel_forget_secret(name, server);
-    return outcome == QMP_DONE ? 0 : -1;
+    return memory_format(six ? "tcp:[%s]:%d" : "tcp:%s:%d", host, (int)port);
 }
 
-void channel_drop_credentials(struct qmp *qmp, deadline_t deadline)
+static bool peer_has_port(int connection, int64_t port)
 {
-    qmp_call(qmp, "object-del", memory_json(json_pack("{s:s}", "id", credentials_id)), deadline,
-             NULL, NULL);
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof(peer);
+
+    if (getpeername(connection, (struct sockaddr *)&peer, &size) < 0)
+        return false;
+    if (peer.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&peer)->sin_port) == port;
+    return peer.ss_family == AF_INET6 && ntohs(((struct sockaddr_in6 *)&peer)->sin6_port) == port;
+}
+
+/* The options belong to the socket, whoever holds it: a copy of QEMU's descriptor is enough to set them. */
+size_t channel_watch_process(pid_t pid, int pidfd, int64_t port)
+{
+    AUTO_FREE char *path = memory_format("/proc/%d/fd", (int)pid);
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    size_t watched = 0;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        int64_t number = 0;
+        if (!text_number(entry->d_name, 0, INT32_MAX, &number))
+            continue;
+        AUTO_CLOSE int copy = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
+        if (copy < 0 || !peer_has_port(copy, port))
+            continue;
+        channel_watch_link(copy);
+        watched++;
+    }
+    if (directory != NULL)
+        closedir(directory);
+    return watched;
 }

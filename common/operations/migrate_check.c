@@ -94,6 +94,10 @@ int sending_check_target(struct sending *sending, struct error *error)
     sending_say(sending, "check the target");
     json_object_update_new(question, where_to(sending));
     json_object_set_new(question, "cpu_flags", memory_json(json_string(flags)));
+    if (sending->options->tls_x509 != NULL) {
+        channel_check_certificates(sending->options->tls_x509, false, &sending->problems);
+        json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
+    }
     if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), &answer, error) <
         0)
         return -1;

@@ -119,6 +119,10 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
                   sending->commit_token, "abort_token", sending->abort_token, "address",
                   sending->address, "port", sending->port, "tls", (int)!sending->options->plain_tcp,
                   "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
+    json_object_set_new(question, "multifd",
+                        memory_json(json_boolean(sending->options->multifd > 0)));
+    if (sending->options->tls_x509 != NULL)
+        json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
     if (sending->session.runtime.state == RUNTIME_PAUSED)
         json_object_set_new(question, "paused", memory_json(json_string("yes")));
     sending->accepted = true;
@@ -170,27 +174,62 @@ int sending_stream(struct sending *sending, int64_t port, const char *token, dea
     return error_errno(error, STATUS_FAILED, "tunnel");
 }
 
-int sending_connect(struct sending *sending, const json_t *answer, struct error *error)
+static int set_up_tls(struct sending *sending, const char *key, deadline_t deadline,
+                      struct error *error)
 {
-    const char *token = json_text(answer, "token"), *key = json_text(answer, "key");
-    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
+    const char *x509 = sending->options->tls_x509;
+    const struct session *session = &sending->session;
+    int result = 0;
+
+    if (x509 != NULL)
+        result = channel_certificates(session, sending->qmp, x509, false, deadline, error);
+    else if (key != NULL && key[0] != '\0')
+        result = channel_credentials(session, sending->qmp, key, false, deadline, error);
+    return result < 0 ? error_prefix(error, "TLS") : 0;
+}
+
+/* QEMU's own connections: the target's must listen before ours is told to connect. */
+static int connect_own(struct sending *sending, int64_t port, deadline_t deadline,
+                       struct error *error)
+{
+    json_t *question = memory_json(json_pack("{s:s}", "stage", "receive"));
+
+    sending->port = port;
+    sending->uri = channel_uri(sending->address, port, error);
+    if (sending->uri != NULL)
+        return remote_ask(&sending->remote, question, deadline, NULL, error);
+    json_decref(question);
+    return -1;
+}
+
+/* One connection, made by us: the token opens it, and QEMU gets it. */
+static int connect_stream(struct sending *sending, const json_t *answer, deadline_t deadline,
+                          int *stream, struct error *error)
+{
     AUTO_JSON json_t *question = memory_json(json_pack("{s:s}", "stage", "receive"));
 
-    sending_say(sending, "connect for the memory");
     if (remote_question(&sending->remote, question, error) < 0)
         return -1;
-    AUTO_CLOSE int stream =
-        sending_stream(sending, json_number(answer, "port", 0), token, deadline, error);
-    if (stream < 0)
+    *stream = sending_stream(sending, json_number(answer, "port", 0), json_text(answer, "token"),
+                             deadline, error);
+    if (*stream < 0 || remote_answer(&sending->remote, deadline, NULL, error) < 0)
         return -1;
-    if (remote_answer(&sending->remote, deadline, NULL, error) < 0)
+    channel_watch_link(*stream);
+    sending->uri = memory_copy("fd:kvm-suite-out");
+    return 0;
+}
+
+int sending_connect(struct sending *sending, const json_t *answer, struct error *error)
+{
+    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
+    bool own = sending->options->multifd > 0;
+    AUTO_CLOSE int stream = -1;
+
+    sending_say(sending, "connect for the memory");
+    if ((own ? connect_own(sending, json_number(answer, "port", 0), deadline, error)
+             : connect_stream(sending, answer, deadline, &stream, error)) < 0 ||
+        set_up_tls(sending, json_text(answer, "key"), deadline, error) < 0 ||
+        migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
         return -1;
-    channel_watch_link(stream);
-    if (key != NULL && key[0] != '\0' &&
-        channel_credentials(sending->name, sending->qmp, sending->session.process.pid, key, false,
-                            deadline, error) < 0)
-        return error_prefix(error, "TLS");
-    if (migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
-        return -1;
-    return channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error);
+    return own ? 0 : channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error);
 }

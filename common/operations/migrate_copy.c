@@ -20,10 +20,11 @@ int sending_begin(struct sending *sending, struct error *error)
     deadline_t deadline = clock_deadline(SETUP_MS);
 
     sending_say(sending, "copy the memory");
+    sending->copying = clock_wall();
     if (migrate_is_non_live(&sending->session.runtime.instance, sending->options) &&
         qmp_call(sending->qmp, "stop", NULL, deadline, NULL, error) != QMP_DONE)
         return -1;
-    json_t *arguments = memory_json(json_pack("{s:s}", "uri", "fd:kvm-suite-out"));
+    json_t *arguments = memory_json(json_pack("{s:s}", "uri", sending->uri));
     return qmp_call(sending->qmp, "migrate", arguments, deadline, NULL, error) == QMP_DONE ? 0 : -1;
 }
 
@@ -76,13 +77,34 @@ static int deadline_reached(struct sending *sending, bool *paused, struct error 
         "--on-deadline pause make it end");
 }
 
+/* What QEMU has connected by itself notices a cut link only by what we set: done once all connections are there. */
+static void watch_own(struct sending *sending, const char *phase, bool *watched)
+{
+    const struct qemu_process *process = &sending->session.process;
+
+    if (*watched || phase == NULL || strcmp(phase, "active") != 0)
+        return;
+    *watched = channel_watch_process(process->pid, process->pidfd, sending->port) >
+               (size_t)sending->options->multifd;
+}
+
+static int check_setup(const struct sending *sending, const char *phase, struct error *error)
+{
+    if (phase == NULL || strcmp(phase, "setup") != 0 ||
+        clock_wall() - sending->copying < (double)MIGRATE_CONNECT_MS / 1000)
+        return 0;
+    return error_set(error, STATUS_FAILED,
+                     "QEMU could not connect to the target; is the way to the migration address "
+                     "and port open?");
+}
+
 /* Until QEMU stands before the switch-over, guest paused, all memory sent but the last rest. */
 int sending_watch(struct sending *sending, struct error *error)
 {
     deadline_t deadline = sending->options->deadline_ms >= 0
                               ? clock_deadline(sending->options->deadline_ms)
                               : DEADLINE_NEVER;
-    bool paused = false;
+    bool paused = false, watched = sending->options->multifd == 0;
 
     for (;;) {
         AUTO_JSON json_t *reply = migrate_query(sending->qmp, clock_deadline(SETUP_MS), error);
@@ -95,6 +117,9 @@ int sending_watch(struct sending *sending, struct error *error)
         if (phase != NULL &&
             (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
             return 0;
+        watch_own(sending, phase, &watched);
+        if (check_setup(sending, phase, error) < 0)
+            return -1;
         if (sending->options->interrupted != NULL && *sending->options->interrupted)
             return error_set(error, STATUS_FAILED, "interrupted");
         if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)

@@ -60,11 +60,22 @@ void channel_watch_link(int descriptor);
 /* getfd under `name` on this monitor. */
 int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t deadline,
                  struct error *error);
+/* Where QEMU itself listens and connects: "tcp:10.0.0.2:8102". The caller frees. */
+char *channel_uri(const char *address, int64_t port, struct error *error);
+/* channel_watch_link for the connections that this QEMU has made to that port; how many there are. */
+size_t channel_watch_process(pid_t pid, int pidfd, int64_t port);
+
+/* ---- migrate_tls.c ---- */
+
 /* A one-time pre-shared key as QEMU's TLS credentials "kvm-suite-tls". `server`: the target, where the file that carries
  * it must stay until the source has connected: channel_forget_secret removes it. */
-int channel_credentials(const char *name, struct qmp *qmp, pid_t qemu, const char *key, bool server,
-                        deadline_t deadline, struct error *error);
-void channel_forget_secret(const char *name, bool server);
+int channel_credentials(const struct session *session, struct qmp *qmp, const char *key,
+                        bool server, deadline_t deadline, struct error *error);
+/* The same of the certificates in the directory `from`; each side proves who it is. Nothing stays behind. */
+int channel_certificates(const struct session *session, struct qmp *qmp, const char *from,
+                         bool server, deadline_t deadline, struct error *error);
+void channel_check_certificates(const char *from, bool server, struct messages *problems);
+void channel_forget_secret(const struct session *session, bool server);
 void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
 
 /* ---- migrate_setup.c: capabilities and parameters, the same on both sides ---- */

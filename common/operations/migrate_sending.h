@@ -29,6 +29,7 @@ struct sending {
     json_t *plan;
     const char *address;
     int64_t port;
+    char *uri; /* where QEMU sends it */
     bool only_check;
     int64_t available_mib; /* of the target's memory; -1: not known */
     char versions[64];     /* of QEMU on both sides */
@@ -36,8 +37,8 @@ struct sending {
     bool recorded;         /* "sending" is on our disk */
     bool committed;
     char commit_token[33], abort_token[33];
-    json_t *last; /* query-migrate at the end */
-    double began;
+    json_t *last;          /* query-migrate at the end */
+    double began, copying; /* all of it, and `migrate` */
 };
 
 void sending_say(const struct sending *sending, const char *what);

@@ -45,6 +45,18 @@ int serving_listen(struct serving *serving, const json_t *request, int64_t *port
     return 0;
 }
 
+/* With multifd QEMU listens itself; until then our socket keeps the port. */
+static int reserve_port(struct serving *serving, const json_t *request, int64_t port,
+                        struct error *error)
+{
+    const char *address = json_text(request, "address");
+
+    if (!json_truth(request, "multifd", false))
+        return 0;
+    serving->uri = channel_uri(address != NULL ? address : "127.0.0.1", port, error);
+    return serving->uri == NULL ? -1 : 0;
+}
+
 void serving_stop_listening(struct serving *serving)
 {
     memory_close(&serving->listener);
@@ -84,11 +96,16 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
 {
     deadline_t deadline = clock_deadline(SETUP_MS);
     AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
+    const char *x509 = json_text(request, "x509");
+    int result = 0;
 
     if (qmp == NULL)
         return -1;
-    if (key != NULL && channel_credentials(serving->name, qmp, serving->session.process.pid, key,
-                                           true, deadline, error) < 0)
+    if (x509 != NULL)
+        result = channel_certificates(&serving->session, qmp, x509, true, deadline, error);
+    else if (key[0] != '\0')
+        result = channel_credentials(&serving->session, qmp, key, true, deadline, error);
+    if (result < 0)
         return error_prefix(error, "TLS");
     return migrate_apply(qmp, json_member(request, "plan"), true, deadline, error);
 }
@@ -122,14 +139,15 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
         runtime_release(&serving->session.runtime);
     serving->session.has_runtime = false;
     if (serving_listen(serving, request, &port, error) < 0 ||
+        reserve_port(serving, request, port, error) < 0 ||
         start_incoming(serving, &received, request, error) < 0)
         return NULL;
     serving->accepted = true;
-    if (json_truth(request, "tls", true)) {
+    if (json_truth(request, "tls", true) && json_text(request, "x509") == NULL) {
         migration_token(key);
         migration_token(key + 32);
     }
-    if (prepare_incoming(serving, request, key[0] != '\0' ? key : NULL, error) < 0)
+    if (prepare_incoming(serving, request, key, error) < 0)
         return NULL;
     migration_token(serving->token);
     json_t *warnings = memory_json(json_array());
@@ -150,21 +168,33 @@ static json_t *answer_tree(struct serving *serving, struct error *error)
     return tree == NULL ? NULL : json_pack("{s:b, s:o}", "ok", 1, "tree", tree);
 }
 
-/* receive: the source connects now; its connection becomes QEMU's. */
-static json_t *answer_receive(struct serving *serving, struct error *error)
+static int receive_stream(struct serving *serving, struct qmp *qmp, deadline_t deadline,
+                          struct error *error)
 {
-    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
     AUTO_CLOSE int connection =
         channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
 
     serving_stop_listening(serving);
     if (connection < 0)
-        return NULL;
+        return -1;
     channel_watch_link(connection);
+    return channel_pass(qmp, connection, "kvm-suite-in", deadline, error);
+}
+
+/* receive: the source connects now; its connection becomes QEMU's, or QEMU takes its connections itself. */
+static json_t *answer_receive(struct serving *serving, struct error *error)
+{
+    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
+    const char *uri = serving->uri != NULL ? serving->uri : "fd:kvm-suite-in";
     AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
-    if (qmp == NULL || channel_pass(qmp, connection, "kvm-suite-in", deadline, error) < 0)
+
+    if (qmp == NULL)
         return NULL;
-    json_t *arguments = memory_json(json_pack("{s:s}", "uri", "fd:kvm-suite-in"));
+    if (serving->uri != NULL)
+        serving_stop_listening(serving);
+    else if (receive_stream(serving, qmp, deadline, error) < 0)
+        return NULL;
+    json_t *arguments = memory_json(json_pack("{s:s}", "uri", uri));
     if (qmp_call(qmp, "migrate-incoming", arguments, deadline, NULL, error) != QMP_DONE)
         return NULL;
     return json_pack("{s:b}", "ok", 1);
@@ -293,7 +323,9 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     }
     enum status status = end_of_session(&serving);
     serving_stop_listening(&serving);
-    channel_forget_secret(name, true);
+    if (serving.session.rundir != NULL)
+        channel_forget_secret(&serving.session, true);
+    free(serving.uri);
     free(bytes);
     session_close(&serving.session);
     rundir_close(&serving.rundir);

@@ -192,6 +192,8 @@ json_t *serving_check(struct serving *serving, const json_t *request, struct err
     if (check_free(serving, error) < 0)
         add_problem(&findings, error);
     check_port(serving, request, &findings);
+    if (json_text(request, "x509") != NULL)
+        channel_check_certificates(json_text(request, "x509"), true, &findings.problems);
     check_instance(serving, request, &findings);
     return memory_json(json_pack("{s:b, s:o, s:o, s:s, s:I}", "ok", 1, "problems",
                                  list_of(&findings.problems), "warnings",

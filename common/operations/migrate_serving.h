@@ -16,6 +16,7 @@ struct serving {
     int listener;
     char token[33];
     char *tunnel_path;
+    char *uri; /* where QEMU itself listens (multifd); NULL: we do */
     struct messages warnings;
 };
 

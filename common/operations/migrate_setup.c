@@ -25,6 +25,28 @@ bool migrate_is_non_live(const struct instance *instance, const struct migrate_o
            strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0;
 }
 
+static void add_tls(json_t *parameters, const struct migrate_options *options)
+{
+    const char *host = options->tls_x509 != NULL ? options->target : "kvm-suite";
+    bool on = !options->plain_tcp;
+
+    json_object_update_new(parameters,
+                           json_pack("{s:s, s:s}", "tls-creds", on ? "kvm-suite-tls" : "",
+                                     "tls-hostname", on ? host : ""));
+}
+
+/* A side that has other channels, or another compression, hangs without a word: both get them from here. */
+static void add_multifd(json_t *capabilities, json_t *parameters,
+                        const struct migrate_options *options)
+{
+    if (options->multifd <= 0)
+        return;
+    add_capability(capabilities, "multifd", true);
+    json_object_update_new(parameters,
+                           json_pack("{s:I, s:s}", "multifd-channels", (json_int_t)options->multifd,
+                                     "multifd-compression", options->multifd_compression));
+}
+
 json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options)
 {
     const json_t *hvparams = instance->hvparams;
@@ -45,11 +67,8 @@ json_t *migrate_plan(const struct instance *instance, const struct migrate_optio
         add_capability(capabilities, name, true);
     json_t *parameters = memory_json(
         json_pack("{s:I, s:I}", "max-bandwidth", bandwidth * 1048576, "downtime-limit", downtime));
-    json_object_update_new(parameters,
-                           json_pack("{s:s, s:s}", "tls-creds", "", "tls-hostname", ""));
-    if (!options->plain_tcp)
-        json_object_update_new(parameters, json_pack("{s:s, s:s}", "tls-creds", "kvm-suite-tls",
-                                                     "tls-hostname", "kvm-suite"));
+    add_tls(parameters, options);
+    add_multifd(capabilities, parameters, options);
     return memory_json(
         json_pack("{s:o, s:o}", "capabilities", capabilities, "parameters", parameters));
 }

@@ -257,6 +257,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
     remote_close(&sending.pipe);
     session_close(&sending.session);
     messages_release(&sending.problems);
+    free(sending.uri);
     json_decref(sending.plan);
     json_decref(sending.last);
 }

@@ -137,7 +137,7 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
                        clock_earlier(deadline, clock_deadline(END_MS)), error) < 0)
         return -1;
     monitor_forget(&session->process);
-    channel_forget_secret(session->name, true);
+    channel_forget_secret(session, true);
     return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
                         error);
 }
@@ -218,7 +218,7 @@ int target_vote(struct session *session, deadline_t deadline, struct error *erro
                    : -1;
     if (wait_for_copy(session, qmp, deadline, error) < 0)
         return -1;
-    channel_forget_secret(session->name, true);
+    channel_forget_secret(session, true);
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_READY);
     return runtime_commit(session->rundir, runtime, error);
 }

@@ -127,3 +127,161 @@ listens() { # PORT on b
     expect_status 0
     expect_output "will converge"
 }
+
+# ---- several connections ----
+
+# bats test_tags=guest
+@test "--multifd: to and fro with each compression, encrypted and plain" {
+    two_nodes br0
+    watch_runs
+    start web1 '.nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
+    mark
+    migrate a to --multifd 2 --bandwidth 48
+    expect_status 0
+    expect_runs_on b
+    on b expect_mark
+    migrate b to --multifd 4 --multifd-compression zlib --bandwidth 48
+    expect_status 0
+    expect_runs_on a
+    migrate a to --multifd 3 --multifd-compression zstd --plain-tcp --port 0 --bandwidth 48
+    expect_status 0
+    expect_runs_on b
+    on b expect_mark
+    # What one migration has switched on is not left on for the next.
+    migrate b to --bandwidth 48
+    expect_status 0
+    expect_runs_on a
+    expect_mark
+    expect_no_secrets
+    expect_no_double_run
+}
+
+# bats test_tags=guest
+@test "--multifd: several connections are really used, and a cut link is noticed in seconds" {
+    local began
+    two_nodes
+    start web1
+    guest_run web1 'gt dirty 32 20000 >/dev/null 2>&1 &'
+    migrate_behind a to --multifd 3 --bandwidth 4
+    wait_until 60 connections 4
+    wait_until 60 watched 4
+    began=$SECONDS
+    ip -n "$(namespace_of_node a)" link set "$(link_of a)" down
+    migrate_end
+    expect_status 1
+    expect_error "copying failed"
+    expect_error "the guest runs here as before"
+    [[ $((SECONDS - began)) -le 25 ]]
+    expect_runs_on a
+    expect_no_secrets
+}
+
+connections() { # COUNT: from the source to the migration port
+    [[ $(ip netns exec "$(namespace_of_node a)" ss -Htn state established 'dport = :8102' | wc -l) -eq $1 ]]
+}
+
+# QEMU sets no time-out on its own connections; an idle one shows its keepalive timer.
+watched() { # COUNT
+    [[ $(ip netns exec "$(namespace_of_node a)" ss -Htno state established 'dport = :8102' | grep -c 'timer:') -eq $1 ]]
+}
+
+@test "--multifd: what does not fit together is refused before anything is touched" {
+    two_nodes
+    empty
+    migrate a to --multifd 2 --tunnel
+    expect_status 2
+    expect_error "--multifd and --tunnel exclude each other"
+    migrate a to --multifd-compression zlib
+    expect_status 2
+    expect_error "goes with --multifd only"
+    migrate a to --multifd 2 --multifd-compression lzma
+    expect_status 2
+    expect_error 'must be none, zlib or zstd (current value: "lzma")'
+    expect_equal "$(run_state a)" running
+    on b expect_nothing_left web1
+}
+
+# ---- certificates ----
+
+certificate() { # DIR NAME CA SAN: NAME-cert.pem and NAME-key.pem, signed by the CA in that directory
+    openssl req -newkey rsa:2048 -nodes -keyout "$1/$2-key.pem" -subj "/CN=$2" -out "$TEST_DIR/request" 2>/dev/null
+    openssl x509 -req -in "$TEST_DIR/request" -CA "$3/ca-cert.pem" -CAkey "$3/ca-key.pem" -CAcreateserial -days 2 \
+        -extfile <(printf 'subjectAltName=%s\nkeyUsage=digitalSignature,keyEncipherment\n' "$4") \
+        -out "$1/$2-cert.pem" 2>/dev/null
+}
+
+authority() { # DIR
+    mkdir -m 0700 "$1"
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout "$1/ca-key.pem" -subj "/CN=authority" -days 2 \
+        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=keyCertSign -out "$1/ca-cert.pem" 2>/dev/null
+}
+
+certificates() { # SAN of the target
+    authority "$TEST_DIR/pki"
+    certificate "$TEST_DIR/pki" server "$TEST_DIR/pki" "$1"
+    certificate "$TEST_DIR/pki" client "$TEST_DIR/pki" DNS:client
+}
+
+# By this test's run directories, since others may run at the same time.
+expect_no_secrets() {
+    local one
+    for one in a b; do
+        [[ ! -d $TEST_DIR/$one ]] || expect_equal \
+            "$(find /dev/shm -maxdepth 1 -name "kvm-suite.web1.$(printf %x "$(stat -c %i "$TEST_DIR/$one")").*")" ""
+    done
+}
+
+@test "--tls-x509: both sides prove who they are, also for a QEMU that can't read the keys" {
+    two_nodes
+    certificates IP:10.9.0.1,IP:10.9.0.2
+    empty '.hvparams.security_model = "user" | .hvparams.security_domain = "nobody"'
+    migrate a to --tls-x509 "$TEST_DIR/pki"
+    expect_status 0
+    expect_runs_on b
+    migrate b to --tls-x509 "$TEST_DIR/pki" --multifd 2
+    expect_status 0
+    expect_runs_on a
+    expect_no_secrets
+}
+
+@test "--tls-x509: a target with another name is refused, the guest runs on" {
+    two_nodes
+    certificates IP:10.9.0.3
+    empty
+    migrate a to --tls-x509 "$TEST_DIR/pki"
+    expect_status 1
+    expect_error "Certificate does not match the hostname 10.9.0.2"
+    expect_error "the guest runs here as before"
+    expect_runs_on a
+    expect_no_secrets
+    migrate a to
+    expect_status 0
+    expect_runs_on b
+}
+
+@test "--tls-x509: a source whose certificate is another authority's is refused by the target" {
+    two_nodes
+    certificates IP:10.9.0.2
+    authority "$TEST_DIR/other"
+    certificate "$TEST_DIR/pki" client "$TEST_DIR/other" DNS:client
+    empty
+    migrate a to --tls-x509 "$TEST_DIR/pki"
+    expect_status 1
+    expect_error "the guest runs here as before"
+    expect_runs_on a
+    expect_no_secrets
+}
+
+@test "--tls-x509: missing certificates are told by check, of both sides" {
+    two_nodes
+    certificates IP:10.9.0.2
+    rm "$TEST_DIR/pki/server-key.pem" "$TEST_DIR/pki/client-cert.pem"
+    empty
+    migrate a check --tls-x509 "$TEST_DIR/pki"
+    expect_status 3
+    expect_error "--tls-x509: $TEST_DIR/pki/client-cert.pem: open: No such file or directory"
+    expect_error "on the target: --tls-x509: $TEST_DIR/pki/server-key.pem: open: No such file or directory"
+    migrate a to --tls-x509 pki
+    expect_status 2
+    expect_error "must be an absolute path"
+}

@@ -31,6 +31,9 @@ struct migrate_options {
     int64_t downtime_ms;   /* -1: migration_downtime */
     int64_t deadline_ms;   /* for the copy; -1: none */
     enum migrate_on_deadline on_deadline;
+    int64_t multifd;                 /* connections that carry the memory; 0: one, passed by us */
+    const char *multifd_compression; /* "none", "zlib", "zstd" */
+    const char *tls_x509; /* certificates, the same path on both nodes; NULL: a one-time key */
     bool auto_converge;
     bool plain_tcp;
     bool tunnel;
