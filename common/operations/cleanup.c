@@ -43,8 +43,8 @@ static void explain(const struct session *session, struct result *result)
                               ending.text, "findings", findings));
 }
 
-static int clean(struct session *session, const struct cleanup_options *options,
-                 struct result *result, struct error *error)
+static int clean(struct session *session, deadline_t deadline, struct result *result,
+                 struct error *error)
 {
     struct ending ending = {0};
 
@@ -52,8 +52,7 @@ static int clean(struct session *session, const struct cleanup_options *options,
         result->text = memory_copy("nothing is left of it");
         return 0;
     }
-    if (session_clear(session, false, clock_deadline(options->timeout_ms), &ending,
-                      &result->warnings, error) < 0)
+    if (session_clear(session, false, deadline, &ending, &result->warnings, error) < 0)
         return -1;
     result->text = memory_format("cleaned up: %s", ending.text);
     result->detail = memory_json(
@@ -79,7 +78,7 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
              (options->explain || !session_is_unstarted(&session, deadline)))
         failed = refuse_live(&session, options, result, &error);
     else if (failed == 0)
-        failed = clean(&session, options, result, &error);
+        failed = clean(&session, deadline, result, &error);
     if (failed < 0) {
         result->status = error.status;
         result->text = memory_copy(error.text);
