@@ -57,8 +57,7 @@ static int start_again(struct stop *stop, struct error *error)
                     &stop->result->warnings, error) < 0 ||
         launch_run(launch, runtime, &options, &stop->result->warnings, error) < 0) {
         error_prefix(error, "stopped, but it does not start again");
-        if (error->status == STATUS_USAGE)
-            error->status = STATUS_INCOMPLETE;
+        error->status = STATUS_INCOMPLETE; /* it ran before, whatever the cause */
         return error_append(error,
                             "; mend the cause and repeat 'kvm-stop --reboot %s', or "
                             "'kvm-cleanup %s' gives it up",

@@ -133,7 +133,7 @@ killed() { # EVERY SCENARIO
     for ((step = 1; step <= 30; step++)); do
         KVM_SUITE_FAIL_STEP=$step suite kvm-stop --reboot --force web1
         [[ $status -ne 0 ]] || break
-        expect_status 1
+        expect_status 5
         expect_error "kvm-stop --reboot web1"
         expect_equal "$(qemus)" 0
         expect_books 0

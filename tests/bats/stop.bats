@@ -214,7 +214,7 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     start "$(empty_definition web1 ".disks = [{path: \"$image\"}]")"
     mv "$image" "$image.away"
     suite kvm-stop --reboot --force web1
-    [[ $status -eq 1 || $status -eq 5 ]]
+    expect_status 5
     expect_error "$image"
     expect_error "'kvm-stop --reboot web1'"
     qemu_is_dead web1
