@@ -39,7 +39,7 @@ wrong_includes() { # DIR
 
 # The long options that --help lists.
 help_options() { # PROGRAM
-    "$BUILD/$1" --help | sed -n 's/^ \{2,6\}\(-[a-z], \)\?--\([a-z-]*\).*/--\2/p' | sort
+    "$BUILD/$1" --help | sed -n 's/^ \{2,6\}\(-[a-z], \)\?--\([a-z0-9-]*\).*/--\2/p' | sort
 }
 
 @test "the top level holds what the design names and nothing else" {
@@ -120,7 +120,7 @@ include/kvm/state/slots.h includes ../base/error.h"
 @test "the options in --help are the options in the manual page" {
     local program described
     for program in $(programs); do
-        described=$(sed -n 's/^\.It .*Fl -\([a-z][a-z-]*\).*/--\1/p' "$SOURCE/man/$program.8" | sort -u)
+        described=$(sed -n 's/^\.It .*Fl -\([a-z][a-z0-9-]*\).*/--\1/p' "$SOURCE/man/$program.8" | sort -u)
         [[ -n $described ]]
         expect_equal "$program $described" "$program $(help_options "$program")"
     done
