@@ -201,6 +201,21 @@ watched() { # COUNT
     on b expect_nothing_left web1
 }
 
+@test "over IPv6, with one connection and with several" {
+    local one
+    two_nodes
+    for one in a b; do
+        ip -n "$(namespace_of_node "$one")" address add "fd00:9::$one/64" dev "$(link_of "$one")" nodad
+    done
+    empty
+    migrate a to --address fd00:9::b
+    expect_status 0
+    expect_runs_on b
+    migrate b to --address fd00:9::a --multifd 2
+    expect_status 0
+    expect_runs_on a
+}
+
 # ---- certificates ----
 
 certificate() { # DIR NAME CA SAN: NAME-cert.pem and NAME-key.pem, signed by the CA in that directory
