@@ -53,8 +53,12 @@ static int check_instance(struct sending *sending, struct error *error)
     }
     if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)
         return -1;
-    if (strcmp(status, "running") != 0 && strcmp(status, "paused") != 0)
+    bool stands = strcmp(status, "paused") == 0 || strcmp(status, "prelaunch") == 0;
+    if (!stands && strcmp(status, "running") != 0)
         messages_add(problems, "the guest is \"%s\", which can't be migrated", status);
+    /* Somebody may have paused it without us: so it stays, there and on the way back. */
+    if (stands)
+        sending->session.runtime.state = RUNTIME_PAUSED;
     return 0;
 }
 

@@ -123,16 +123,18 @@ json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error)
 
 /* ---- the device trees ---- */
 
-/* One property of a device as text; "" when it has none. The caller frees. */
+/* One property of a device as text (a PCI address is a number: slot and function); "" when it has none. The caller frees. */
 static char *property(struct qmp *qmp, const char *path, const char *name, deadline_t deadline)
 {
     AUTO_JSON json_t *value = NULL;
     json_t *arguments = memory_json(json_pack("{s:s, s:s}", "path", path, "property", name));
 
-    if (qmp_call(qmp, "qom-get", arguments, deadline, &value, NULL) != QMP_DONE ||
-        !json_is_string(value))
+    if (qmp_call(qmp, "qom-get", arguments, deadline, &value, NULL) != QMP_DONE)
         return memory_copy("");
-    return memory_copy(json_string_value(value));
+    if (json_is_integer(value))
+        return memory_format("slot %lld.%lld", (long long)json_integer_value(value) / 8,
+                             (long long)json_integer_value(value) % 8);
+    return memory_copy(json_is_string(value) ? json_string_value(value) : "");
 }
 
 /* By QOM and not by query-pci: what sits behind a bridge is not shown before a guest has set the bridge up. */

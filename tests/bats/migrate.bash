@@ -8,6 +8,7 @@
 #     migrate a|b ACTION ARG…     kvm-migrate web1 ACTION from there to the other node, driven by its --remote
 #     remote_to a|b               the --remote command that runs things there
 #     mark / expect_mark          a guest that must stay the same one: its memory, its uptime
+#     meddle MOMENT COMMAND       let migrate's session come to harm at one moment: see meddler
 #     watch_runs / expect_no_double_run    both event logs, read while they exist: intervals must not overlap
 
 two_nodes() { # [BRIDGE…]
@@ -135,10 +136,6 @@ expect_runs_on() { # a|b: there and nowhere else, and nothing is left at the oth
     on "$(other "$1")" expect_nothing_left web1
 }
 
-secrets() { # one-time keys that lie about
-    find /dev/shm -maxdepth 1 -name 'kvm-suite.web1.*' 2>/dev/null
-}
-
 # ---- the guest stays the same one ----
 
 mark() { # on the node where it runs
@@ -171,4 +168,21 @@ expect_no_double_run() {
     kill -TERM "$runs_pid"
     wait "$runs_pid" || result=$?
     [[ $result -eq 0 ]] || fail "$(cat "$TEST_DIR/runs")"
+}
+
+# ---- harm ----
+
+# The remote command with harm in it: see meddler.
+meddle() { # MOMENT COMMAND
+    cat >"$TEST_DIR/meddle" <<END
+#!/bin/bash
+exec env TEST_DIR=$TEST_DIR $TESTS/bats/meddler $1 $TEST_DIR/harm $(remote_to b) "\$@"
+END
+    printf '#!/bin/bash\ntouch %s\n%s\n' "$TEST_DIR/harmed" "$2" >"$TEST_DIR/harm"
+    chmod +x "$TEST_DIR/meddle" "$TEST_DIR/harm"
+    REMOTE=$TEST_DIR/meddle
+}
+
+kill_file() { # FILE: a command that kills the process whose pid it holds
+    echo "kill -KILL \$(cat $1)"
 }
