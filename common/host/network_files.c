@@ -118,14 +118,18 @@ static size_t index_of(const struct rundir *rundir, const char *instance, const 
     return SIZE_MAX;
 }
 
-int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
-                       struct error *error)
+size_t network_index(const struct rundir *rundir, const char *instance, const char *uuid)
 {
     char tap[TAP_NAME_SIZE];
 
-    bool known = network_read_tap(rundir, instance, uuid, tap);
-    size_t index = known ? index_of(rundir, instance, tap) : SIZE_MAX;
-    return network_remove_tap(rundir, instance, index, uuid, error);
+    return network_read_tap(rundir, instance, uuid, tap) ? index_of(rundir, instance, tap)
+                                                         : SIZE_MAX;
+}
+
+int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
+                       struct error *error)
+{
+    return network_remove_tap(rundir, instance, network_index(rundir, instance, uuid), uuid, error);
 }
 
 size_t network_free_index(const struct rundir *rundir, const char *instance)

@@ -130,11 +130,11 @@ static int refuse_stopped_guest(struct ladder *ladder, struct error *error)
         return 0;
     if (monitor_status(ladder->qmp, ladder->options->deadline, status, error) < 0)
         return -1;
-    if (strcmp(status, "paused") != 0 && strcmp(status, "prelaunch") != 0)
+    if (strcmp(status, "running") == 0 || strcmp(status, "suspended") == 0)
         return 0;
     return error_set(error, STATUS_STATE,
                      "the guest is %s and can't hear a shutdown; 'kvm-stop --force %s' ends it",
-                     strcmp(status, "paused") == 0 ? "paused" : "not running yet (paused start)",
+                     strcmp(status, "prelaunch") == 0 ? "not running yet (paused start)" : status,
                      ladder->name);
 }
 

@@ -68,7 +68,8 @@ int reconcile_remove_nic_backend(const struct rundir *rundir, const struct node 
 
     /* ifdown while the tap is still there, and once: its file goes with it. Then QEMU closes it, which ends it. */
     if (network_read_tap(rundir, instance->name, nic->uuid, tap) &&
-        network_ifdown(instance->name, nic, index, tap, false, node->path, deadline, error) < 0)
+        network_ifdown(instance->name, nic, network_index(rundir, instance->name, nic->uuid), tap,
+                       false, node->path, deadline, error) < 0)
         return -1;
     if (network_forget_tap(rundir, instance->name, nic->uuid, error) < 0)
         return -1;

@@ -38,8 +38,10 @@ int session_open(struct session *session, const struct rundir *rundir, const str
         session_close(session);
         return -1;
     }
-    if (locked)
+    if (locked) {
         remove_temporaries(rundir, name);
+        events_bound(rundir, name);
+    }
     session->has_files = rundir_has_files(rundir, name);
     if (runtime_load(rundir, name, &session->runtime, &session->runtime_fault) == 0) {
         session->has_runtime = true;

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -90,9 +91,11 @@ static void take_down_nics(struct teardown *teardown)
         struct error error = {0};
         if (!find_tap(teardown, i, nic->uuid, tap))
             continue;
-        if (network_ifdown(teardown->name, nic, i, tap, teardown->options->only_local,
-                           teardown->node->path, teardown->options->deadline, &error) < 0 ||
-            network_remove_tap(teardown->rundir, teardown->name, i, nic->uuid, &error) < 0)
+        size_t index = network_index(teardown->rundir, teardown->name, nic->uuid);
+        if (network_ifdown(teardown->name, nic, index != SIZE_MAX ? index : i, tap,
+                           teardown->options->only_local, teardown->node->path,
+                           teardown->options->deadline, &error) < 0 ||
+            network_forget_tap(teardown->rundir, teardown->name, nic->uuid, &error) < 0)
             note_failure(teardown, &error);
     }
 }
@@ -229,6 +232,13 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
         rundir_name(files[i].file, name, path);
         remove_one(&teardown, path);
     }
+    /* What was removed stays removed after a power cut. */
+    struct error unsynced = {0};
+    if (teardown.failures.count == 0 &&
+        (file_sync_directory(rundir->fd, "conf/runtime", &unsynced) < 0 ||
+         file_sync_directory(rundir->fd, "nic/tap", &unsynced) < 0) &&
+        !file_is_missing())
+        note_failure(&teardown, &unsynced);
     if (teardown.failures.count == 0)
         return 0;
     messages_error(&teardown.failures, STATUS_INCOMPLETE, error);

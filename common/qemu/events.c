@@ -200,3 +200,25 @@ int events_open(const struct rundir *rundir, const char *name, struct error *err
     }
     return log;
 }
+
+static void bound_one(const struct rundir *rundir, enum rundir_file file, const char *name)
+{
+    off_t size = 0;
+    AUTO_CLOSE int log = open_log(rundir, file, name, O_RDWR | O_APPEND, &size);
+
+    if (log < 0 || size <= LOG_SIZE_MAX)
+        return;
+    AUTO_FREE char *tail = memory_zeroed(LOG_SIZE_MAX / 2 + 1, 1);
+    ssize_t length = pread(log, tail, LOG_SIZE_MAX / 2, size - LOG_SIZE_MAX / 2);
+    if (length <= 0 || ftruncate(log, 0) < 0)
+        return;
+    const char *line = memchr(tail, '\n', (size_t)length);
+    const char *from = line != NULL ? line + 1 : tail;
+    file_write_all(log, from, (size_t)(tail + length - from));
+}
+
+void events_bound(const struct rundir *rundir, const char *name)
+{
+    bound_one(rundir, RUNDIR_EVENTS, name);
+    bound_one(rundir, RUNDIR_LOG, name);
+}

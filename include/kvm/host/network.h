@@ -52,6 +52,10 @@ int network_remove_tap(const struct rundir *rundir, const char *instance, size_t
 int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
                        struct error *error);
 
+/* The index by which ifup was told of this NIC, and ifdown is to be: that of its tap file, which need not be its place in
+ * the list once others were removed. SIZE_MAX: there is none. */
+size_t network_index(const struct rundir *rundir, const char *instance, const char *uuid);
+
 /* The lowest index that no tap file of the instance has: that of a NIC to be added. */
 size_t network_free_index(const struct rundir *rundir, const char *instance);
 

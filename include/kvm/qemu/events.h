@@ -58,4 +58,9 @@ void events_note(const struct rundir *rundir, const char *name, const char *even
 /* Open (create) for QEMU: O_WRONLY | O_APPEND, 0600; cut to its last half when above 1 MiB. */
 int events_open(const struct rundir *rundir, const char *name, struct error *error);
 
+/* Event log and QEMU's messages of a live instance, each cut to its last half in place when above 1 MiB (what QEMU writes
+ * in that moment may be lost): a guest that makes events without end must not fill the run directory. Every command
+ * that holds the lock does it. */
+void events_bound(const struct rundir *rundir, const char *name);
+
 #endif
