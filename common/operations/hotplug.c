@@ -113,6 +113,22 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
                      phase != NULL ? phase : hotplug->status);
 }
 
+/* What has to be known before anything is done, in the order it is asked for. */
+static int connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
+{
+    static const char *const questions[] = {"query-status", "query-migrate", "query-pci", NULL};
+    enum rundir_file file = looking ? RUNDIR_QUERY : RUNDIR_QMP;
+    AUTO_FREE char *path = rundir_path(hotplug->rundir, file, hotplug->name);
+
+    hotplug->qmp =
+        qmp_connect_peer(path, hotplug->session.process.pid, true, hotplug->deadline, error);
+    if (hotplug->qmp == NULL)
+        return -1;
+    if (!looking)
+        qmp_ahead(hotplug->qmp, questions);
+    return 0;
+}
+
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
 {
     if (session_open(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
@@ -122,9 +138,7 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
     hotplug->instance = &hotplug->runtime->instance;
     if (check_state(hotplug, error) < 0)
         return -1;
-    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, looking ? RUNDIR_QUERY : RUNDIR_QMP,
-                                &hotplug->session.process, hotplug->deadline, error);
-    if (hotplug->qmp == NULL ||
+    if (connect_monitor(hotplug, looking, error) < 0 ||
         monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
         return -1;
     if (looking)

@@ -25,16 +25,27 @@ bool qmp_lose(struct qmp *qmp, const char *reason)
     return false;
 }
 
+void qmp_number(struct qmp *qmp, json_t *message, char *id)
+{
+    snprintf(id, QMP_ID_SIZE, "%d-%llu", (int)getpid(), (unsigned long long)++qmp->calls);
+    json_object_set_new(message, "id", memory_json(json_string(id)));
+}
+
+bool qmp_is_numbered(const json_t *message, const char *id)
+{
+    const char *own = json_string_value(json_object_get(message, "id"));
+    return own != NULL && strcmp(own, id) == 0;
+}
+
 /* What counts as the reply to the outstanding command: its id, or an error without any (QEMU sends
  * those for what it could not parse). */
 static bool answers(const struct qmp *qmp, const json_t *message)
 {
     if (qmp->id[0] == '\0' || qmp->reply != NULL)
         return false;
-    const json_t *id = json_object_get(message, "id");
-    if (id == NULL)
+    if (json_object_get(message, "id") == NULL)
         return json_object_get(message, "error") != NULL;
-    return json_is_string(id) && strcmp(json_string_value(id), qmp->id) == 0;
+    return qmp_is_numbered(message, qmp->id);
 }
 
 /* Steals the message. Whatever is of no known kind is dropped: the protocol grows. */
@@ -49,7 +60,7 @@ static void take_message(struct qmp *qmp, json_t *message, size_t cost)
     }
     if (greeting != NULL && qmp->greeting == NULL)
         qmp->greeting = json_incref(greeting);
-    else if (is_reply && answers(qmp, message))
+    else if (is_reply && !ahead_keep(qmp, message) && answers(qmp, message))
         qmp->reply = json_incref(message);
     json_decref(message);
 }
@@ -136,10 +147,9 @@ static ssize_t send_some(const struct qmp *qmp, char *bytes, size_t length, cons
     return sent;
 }
 
-/* Write it all, taking in what comes meanwhile: a peer that is stuck in writing to us would never
- * read. Returns how much was written; less than `length`: the time is up, or the connection is lost. */
-static size_t send_all(struct qmp *qmp, char *bytes, size_t length, const int *descriptors,
-                       size_t count, deadline_t deadline)
+/* A peer that is stuck in writing to us would never read: so we do. */
+size_t qmp_send(struct qmp *qmp, char *bytes, size_t length, const int *descriptors, size_t count,
+                deadline_t deadline)
 {
     size_t done = 0;
     while (done < length && !qmp->lost && !clock_passed(deadline)) {
@@ -164,7 +174,7 @@ static enum qmp_outcome send_command(struct qmp *qmp, const char *command, json_
     AUTO_FREE char *text = json_compact(message);
     size_t length = strlen(text);
     text[length] = '\n'; /* in the place of the NUL: readers by line want it */
-    size_t sent = send_all(qmp, text, length + 1, descriptors, count, deadline);
+    size_t sent = qmp_send(qmp, text, length + 1, descriptors, count, deadline);
     explicit_bzero(text, length + 1); /* it may hold a password */
     if (sent == length + 1)
         return QMP_DONE;
@@ -223,12 +233,14 @@ static enum qmp_outcome call(struct qmp *qmp, const char *command, json_t *messa
                              const int *descriptors, size_t count, deadline_t deadline,
                              json_t **result, struct error *error)
 {
+    enum qmp_outcome outcome = QMP_DONE;
     qmp->error_class[0] = '\0';
-    snprintf(qmp->id, sizeof(qmp->id), "%d-%llu", (int)getpid(), (unsigned long long)++qmp->calls);
-    json_object_set_new(message, "id", memory_json(json_string(qmp->id)));
-    qmp_read(qmp); /* a connection that has ended is noticed before, not after */
-    enum qmp_outcome outcome =
-        send_command(qmp, command, message, descriptors, count, deadline, error);
+    if (!ahead_take(qmp, message)) {
+        ahead_drop(qmp);
+        qmp_number(qmp, message, qmp->id);
+        qmp_read(qmp); /* a connection that has ended is noticed before, not after */
+        outcome = send_command(qmp, command, message, descriptors, count, deadline, error);
+    }
     if (outcome == QMP_DONE)
         outcome = receive(qmp, command, deadline, result, error);
     qmp->id[0] = '\0'; /* an answer that comes later is nobody's */

@@ -143,6 +143,7 @@ void qmp_close(struct qmp *qmp)
     close(qmp->descriptor);
     json_decref(qmp->greeting);
     json_decref(qmp->reply);
+    ahead_drop(qmp);
     frame_release(&qmp->frame);
     store_release(&qmp->store);
     free(qmp->name);

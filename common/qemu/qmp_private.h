@@ -10,7 +10,14 @@
 #include "qmp_frame.h"
 #include "qmp_store.h"
 
-enum { QMP_ID_SIZE = 48, QMP_CLASS_SIZE = 64 };
+enum { QMP_ID_SIZE = 48, QMP_CLASS_SIZE = 64, QMP_AHEAD_MAX = 4 };
+
+/* A query that was sent before it is called. */
+struct qmp_question {
+    const char *query; /* borrowed */
+    char id[QMP_ID_SIZE];
+    json_t *reply; /* NULL until it came */
+};
 
 struct qmp {
     int descriptor;
@@ -26,6 +33,8 @@ struct qmp {
     uint64_t calls;
     char id[QMP_ID_SIZE]; /* of the outstanding command; "" when there is none */
     json_t *reply;        /* to it; NULL until it came */
+    struct qmp_question ahead[QMP_AHEAD_MAX];
+    size_t ahead_count;
     char error_class[QMP_CLASS_SIZE];
 };
 
@@ -34,5 +43,19 @@ bool qmp_lose(struct qmp *qmp, const char *reason);
 
 /* Wait for more, to the deadline, and take it in. False: the time is up, or the connection is lost. */
 bool qmp_wait(struct qmp *qmp, short events, deadline_t deadline);
+
+/* Write it all, taking in what comes meanwhile. Returns how much was written; less than `length`: the time is up, or
+ * the connection is lost. */
+size_t qmp_send(struct qmp *qmp, char *bytes, size_t length, const int *descriptors, size_t count,
+                deadline_t deadline);
+
+/* Give the message an id of its own, which is copied to `id`; has a message that id? */
+void qmp_number(struct qmp *qmp, json_t *message, char *id);
+bool qmp_is_numbered(const json_t *message, const char *id);
+
+/* Queries sent ahead (qmp_ahead.c): keep a reply to one; make one the outstanding command; forget them. */
+bool ahead_keep(struct qmp *qmp, json_t *message);
+bool ahead_take(struct qmp *qmp, const json_t *message);
+void ahead_drop(struct qmp *qmp);
 
 #endif

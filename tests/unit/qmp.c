@@ -417,6 +417,73 @@ TEST(out_of_band, "out of band works where it was negotiated")
     return true;
 }
 
+static const char *const questions[] = {"query-status", "query-migrate", "query-pci", NULL};
+
+static const char *status_now(struct qmp *qmp, json_t **result)
+{
+    struct error error;
+
+    if (qmp_call(qmp, "query-status", NULL, generous(), result, &error) != QMP_DONE)
+        return error.text[0] != '\0' ? "refused" : "";
+    return json_text(*result, "status");
+}
+
+TEST(ahead, "a query sent ahead is answered once, in any order, and a refusal is its own")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("return 1 {\"status\":\"first\"}\n"
+                                            "fail 2 GenericError not now\n"
+                                            "return 4 {\"status\":\"fourth\"}\n");
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(qmp != NULL);
+    qmp_ahead(qmp, questions);
+    CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_REFUSED);
+    CHECK_TEXT(error.text, "query-migrate: not now");
+    AUTO_JSON json_t *first = NULL, *fourth = NULL;
+    CHECK_TEXT(status_now(qmp, &first), "first");
+    CHECK_TEXT(status_now(qmp, &fourth), "fourth");
+    return true;
+}
+
+TEST(ahead_stale, "an answer from before another command is not taken")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("return 1 {\"status\":\"early\"}\n"
+                                            "return 5 {\"status\":\"late\"}\n");
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(qmp != NULL);
+    qmp_ahead(qmp, questions);
+    CHECK_NUMBER(qmp_call(qmp, "cont", NULL, generous(), NULL, &error), QMP_DONE);
+    AUTO_JSON json_t *late = NULL;
+    CHECK_TEXT(status_now(qmp, &late), "late");
+    return true;
+}
+
+TEST(ahead_lost, "a connection that ends between two answers is lost for the second")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("close 2\n");
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(qmp != NULL);
+    qmp_ahead(qmp, questions);
+    AUTO_JSON json_t *result = NULL;
+    CHECK_TEXT(status_now(qmp, &result), "running");
+    CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_UNKNOWN);
+    return true;
+}
+
+TEST(ahead_in_band, "without oob nothing is sent ahead")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("return 1 {\"status\":\"first\"}\n");
+    AUTO_QMP struct qmp *qmp = connect_to(&fake, &error);
+    CHECK(qmp != NULL);
+    qmp_ahead(qmp, questions + 1);
+    AUTO_JSON json_t *result = NULL;
+    CHECK_TEXT(status_now(qmp, &result), "first");
+    return true;
+}
+
 TEST(wrong_peer, "nothing is sent to a server that is another process")
 {
     struct error error;
@@ -445,4 +512,5 @@ UNIT_MAIN(UNIT(plain), UNIT(shapes), UNIT(early_events), UNIT(two_greetings), UN
           UNIT(refusals), UNIT(broken), UNIT(big_numbers), UNIT(big_reply), UNIT(bracket_bomb),
           UNIT(flood), UNIT(waiting), UNIT(banners), UNIT(silence), UNIT(backlog), UNIT(nobody),
           UNIT(no_reply), UNIT(dead_connection), UNIT(descriptors), UNIT(not_reading),
-          UNIT(out_of_band), UNIT(wrong_peer), UNIT(flat_memory))
+          UNIT(out_of_band), UNIT(ahead), UNIT(ahead_stale), UNIT(ahead_lost), UNIT(ahead_in_band),
+          UNIT(wrong_peer), UNIT(flat_memory))

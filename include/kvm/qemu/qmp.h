@@ -60,6 +60,14 @@ enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *argu
 enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *arguments,
                           deadline_t deadline, json_t **result, struct error *error);
 
+/*
+ * Send queries (NULL-terminated; without arguments or effect) at once and don't wait: the next qmp_call of each takes
+ * its answer. Spares a turn of QEMU's main loop, 0.2 to 0.3 ms on 7.2, for each but the first; only on a connection
+ * with oob, since QEMU reads no command ahead on others. To be used right before they are asked for: a call of anything
+ * else drops the answers that were not taken, so that none is out of date. What can't be sent is asked for by its call.
+ */
+void qmp_ahead(struct qmp *qmp, const char *const *queries);
+
 /* Out of band (exec-oob), for yank and migrate-pause while an in-band command hangs. Needs a connection
  * made with `oob` to a server that offers it; else QMP_REFUSED. */
 enum qmp_outcome qmp_call_oob(struct qmp *qmp, const char *command, json_t *arguments,
