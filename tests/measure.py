@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+import measure_hotplug
+
 DIR, BUILD, ROUNDS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 RUN = os.environ["KVM_RUN_DIR"]
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
@@ -148,7 +150,7 @@ def bare_once(plan):
 def stop_once(file):
     """From the guest's SHUTDOWN, as QEMU logged it, to the end of kvm-stop."""
     program("kvm-start", file)
-    kept = DIR + "/kept.events"
+    kept = RUN + "/kept.events"
     if os.path.exists(kept):
         os.unlink(kept)
     os.link(RUN + "/events/web1.jsonl", kept)
@@ -183,8 +185,7 @@ def info_times():
 def run_others(file):
     """For their memory: what the other measurements do not run."""
     program("kvm-cleanup", "--explain", "--all")
-    if os.path.exists(BUILD + "/kvm-hotplug"):
-        program("kvm-hotplug", "web1", "list")
+    program("kvm-hotplug", "web1", "list")
 
 
 def main():
@@ -205,6 +206,9 @@ def main():
     program("kvm-start", file)
     one, many = info_times()
     run_others(file)
+    with open(DIR + "/plugged.img", "wb") as image:
+        image.truncate(64 << 20)
+    plugging = measure_hotplug.rows(program, RUN, BUILD, DIR + "/plugged.img", ROUNDS)
     program("kvm-stop", "--force", "web1")
 
     rows = [
@@ -213,6 +217,7 @@ def main():
         ("kvm-info, one instance", one, "ms", 5),
         (f"kvm-info, {ENTRIES} instances", many, "ms", 100),
     ]
+    rows += plugging
     rows += [(f"{name}, peak memory", kib / 1024, "MiB", 8) for name, kib in sorted(peaks.items())]
     print(f"medians of {ROUNDS}: kvm-start until the CPUs run {start:.1f} ms, until it ends {whole:.1f} ms; "
           f"bare QEMU from exec to cont {floor:.1f} ms")
