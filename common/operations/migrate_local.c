@@ -144,8 +144,9 @@ static int recover_committed(struct local *local, struct error *error)
         return error_append(
             error,
             "; the guest belongs to the target: on %s 'kvm-migrate %s commit --token "
-            "%s' runs it, then 'kvm-migrate %s finish' here",
-            migration_text(&local->session.runtime, "peer"), local->name, token, local->name);
+            "%s' runs it, then 'kvm-migrate %s finish --token %s' here",
+            migration_text(&local->session.runtime, "peer"), local->name, token, local->name,
+            token);
     }
     if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
         0)
@@ -308,6 +309,13 @@ static int run_stage(struct local *local, const char *action, struct error *erro
         set_text(local, memory_copy("the guest runs here"));
         return target_commit(&local->session, local->token, deadline, warnings, error);
     }
+    /* Without the token the target is asked first: ending this side while the guest has not arrived would leave the
+     * token that makes it run nowhere but there. */
+    const char *expected = migration_text(&local->session.runtime, "commit_token");
+    if (migration_phase_of(&local->session.runtime) == PHASE_COMMITTED && local->token == NULL)
+        return recover_committed(local, error);
+    if (local->token != NULL && (expected == NULL || strcmp(local->token, expected) != 0))
+        return error_set(error, STATUS_STATE, "finish: this is not the commit token");
     set_text(local, memory_copy("cleaned up: the guest runs on the target"));
     return source_finish(&local->session, deadline, warnings, error);
 }

@@ -51,9 +51,10 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
 
 int serving_open_rundir(struct serving *serving, bool create, struct error *error)
 {
-    if (serving->rundir.fd >= 0)
+    /* What an earlier check opened need not be whole: an accept makes what is missing. */
+    if (serving->rundir.fd >= 0 && !create)
         return 0;
-    free(serving->rundir.path);
+    rundir_close(&serving->rundir);
     if (rundir_open(&serving->rundir, serving->run_dir, create, error) == 0)
         return rundir_check_name(&serving->rundir, serving->name, error);
     if (create || error->status != STATUS_STATE)

@@ -248,6 +248,9 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
 
     result->subject = memory_copy(name);
     if (run(&sending, &error) < 0) {
+        /* A session that is lost before anything was accepted leaves nothing behind. */
+        if (error.status == STATUS_INCOMPLETE && !sending.accepted && !sending.recorded)
+            error.status = STATUS_FAILED;
         result->status = error.status;
         free(result->text);
         result->text = memory_copy(error.text);
