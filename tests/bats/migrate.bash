@@ -15,7 +15,7 @@ two_nodes() { # [BRIDGE…]
     local one bridge
     for one in a b; do
         node "$one"
-        mkdir -m 0700 -p "$CONF_DIR"
+        mkdir -m 0700 "$CONF_DIR"
         ip netns add "$NETNS"
         ip -n "$NETNS" link set lo up
         for bridge in "$@"; do
