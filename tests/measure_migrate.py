@@ -17,7 +17,7 @@ import time
 
 BUILD, ROUNDS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
 DIR = tempfile.mkdtemp(prefix="ks.", dir="/tmp")
-SPACES = {side: f"ks-{DIR[-6:]}-{side}" for side in "ab"}
+SPACES = {side: f"ks-{DIR[len('/tmp/ks.'):]}-{side}" for side in "ab"}
 CAPABILITIES = ["return-path", "events", "pause-before-switchover"]
 BANDWIDTH = 64
 LIMITS = {"total": 1.05, "downtime": 1.2}
