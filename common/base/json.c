@@ -23,8 +23,7 @@ static bool is_too_deep(json_t *value, int levels)
     }
     const char *key;
     json_t *member;
-    json_object_foreach(value, key, member)
-    {
+    json_object_foreach (value, key, member) {
         if (is_too_deep(member, levels - 1))
             return true;
     }

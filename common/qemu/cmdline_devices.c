@@ -62,7 +62,8 @@ static void add_cdrom(json_t *words, const struct instance *instance,
 
     if (plan->cdrom_fd < 0)
         return;
-    add_descriptor_set(words, plan->cdrom_fd, set, "cdrom1"); /* as its node: what is removed with it */
+    /* Named as its node: with the medium the set is removed. */
+    add_descriptor_set(words, plan->cdrom_fd, set, "cdrom1");
     cmdline_json(words, "-blockdev", device_cdrom_blockdev("cdrom1", set, plan->cdrom_is_block));
     json_t *device = memory_json(json_pack("{s:s, s:s, s:s, s:s, s:i}", "driver", "ide-cd", "id",
                                            "cdrom", "drive", "cdrom1", "bus", "ide.1", "unit", 0));

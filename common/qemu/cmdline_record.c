@@ -19,8 +19,7 @@ static void add_device(json_t *words, json_t *stolen)
     const char *key;
     json_t *value;
 
-    json_object_foreach(stolen, key, value)
-    {
+    json_object_foreach (stolen, key, value) {
         AUTO_FREE char *text =
             json_is_integer(value)
                 ? memory_format("%" JSON_INTEGER_FORMAT, json_integer_value(value))

@@ -48,8 +48,7 @@ static bool are_machines(const json_t *machines)
     json_t *value;
     if (json_object_size(machines) == 0)
         return false;
-    json_object_foreach((json_t *)(uintptr_t)machines, name, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)machines, name, value) {
         if (!json_is_string(value))
             return false;
     }

@@ -142,8 +142,7 @@ void check_keys(const struct check *check, const json_t *object, const char *con
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
         if (check_is_one_of(key, known) || (ignored != NULL && check_is_one_of(key, ignored)))
             continue;
         AUTO_FREE char *shown = text_escape(key, strlen(key));
@@ -165,13 +164,11 @@ static bool has_control_below(const json_t *value)
 
     if (json_is_string(value))
         return text_has_control(json_string_value(value));
-    json_array_foreach(value, index, item)
-    {
+    json_array_foreach (value, index, item) {
         if (has_control_below(item))
             return true;
     }
-    json_object_foreach((json_t *)(uintptr_t)value, key, item)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)value, key, item) {
         if (text_has_control(key) || has_control_below(item))
             return true;
     }
@@ -191,8 +188,7 @@ void check_members(const struct check *check, const json_t *object, const char *
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
         AUTO_FREE char *shown = text_escape(key, strlen(key));
 
         if (text_has_control(key))
@@ -215,8 +211,7 @@ json_t *check_copy(const json_t *object)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
         if (!json_is_null(value))
             check_set(copy, key, json_deep_copy(value));
     }

@@ -68,8 +68,7 @@ static void check_logical_id(const struct check *check, json_t *object)
     const char *type = json_text(object, "dev_type");
     size_t index;
 
-    json_array_foreach(list, index, item)
-    {
+    json_array_foreach (list, index, item) {
         if (json_is_object(item) || json_is_array(item))
             check_fail(check, "logical_id", NULL, "must be a list of strings and numbers");
     }

@@ -71,8 +71,7 @@ void hvinfo_check(const json_t *hvinfo, const char *where, const char *const *dr
     check_number(&check, hvinfo, "scsi-id", 0, UNIT_MAX, &number);
     check_number(&check, hvinfo, "lun", 0, UNIT_MAX, &number);
     check_number(&check, hvinfo, "unit", 0, UNIT_MAX, &number);
-    json_object_foreach((json_t *)(uintptr_t)hvinfo, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)hvinfo, key, value) {
         if (!check_is_one_of(key, known))
             check_other(&check, key, value);
     }

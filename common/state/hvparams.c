@@ -35,8 +35,7 @@ static void put_given(json_t *filled, const json_t *given)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)given, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)given, key, value) {
         if (json_is_null(value))
             continue;
         /* A copy, so that changing the filled set never changes what was given. */

@@ -204,8 +204,7 @@ static void check_all(const json_t *given, const char *where, bool loaded,
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)given, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)given, key, value) {
         const struct hvparam *param = hvparams_find(key);
 
         if (param == NULL && !loaded)

@@ -89,8 +89,7 @@ static void read_tags(const struct check *check, const json_t *definition,
 
     json_decref(instance->tags);
     instance->tags = memory_json(json_array());
-    json_array_foreach(given, index, tag)
-    {
+    json_array_foreach (given, index, tag) {
         const char *text = json_string_value(tag);
 
         if (text == NULL || text[0] == '\0' || strlen(text) > 128 || strchr(text, ' ') != NULL ||

@@ -59,8 +59,7 @@ static void read_command(struct reading *reading)
                      reading->source, WORDS_MAX);
         return;
     }
-    json_array_foreach(command, index, word)
-    {
+    json_array_foreach (command, index, word) {
         check_word(reading, index, word, before);
         before = word;
     }
@@ -137,8 +136,7 @@ static void read_nics(struct reading *reading)
     json_t *item;
 
     instance->nics = memory_zeroed(json_array_size(list) + 1, sizeof(*instance->nics));
-    json_array_foreach(list, index, item)
-    {
+    json_array_foreach (list, index, item) {
         AUTO_FREE char *where = memory_format("%s: nics[%zu]", reading->source, index);
 
         if (json_is_object(item))
@@ -215,8 +213,7 @@ static void read_disks(struct reading *reading)
         messages_add(&reading->runtime->notes,
                      "disks: the file has none, they are inside kvm_cmd (Ganeti before 2.10)");
     instance->disks = memory_zeroed(json_array_size(list) + 1, sizeof(*instance->disks));
-    json_array_foreach(list, index, item)
-    {
+    json_array_foreach (list, index, item) {
         AUTO_FREE char *where = memory_format("%s: disks[%zu]", reading->source, index);
 
         read_disk(reading, item, where, model);

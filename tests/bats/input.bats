@@ -24,6 +24,7 @@ refuse() { # JQ-FILTER FIELD [VALUE]
 
 # The same for a whole file.
 refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
+    # shellcheck disable=SC2059
     printf "$1" >"$TEST_DIR/raw.json"
     suite kvm-start "$TEST_DIR/raw.json"
     expect_status 2

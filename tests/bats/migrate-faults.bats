@@ -15,8 +15,8 @@ settled() {
 
 # What a person does after any failure; twice must be enough.
 settle() {
-    local time
-    for time in 1 2; do
+    local _
+    for _ in 1 2; do
         settled || recover a
         settled || recover b
     done

@@ -154,7 +154,8 @@ there_and_back() { # OPTION…
         # shellcheck disable=SC2086
         suite $words --wait-lock 0
         [[ $status -eq 3 || $status -eq 4 ]] || fail "exit status $status"
-        on b suite ${words} --wait-lock 0
+        # shellcheck disable=SC2086
+        on b suite $words --wait-lock 0
         [[ $status -eq 3 || $status -eq 4 ]] || fail "exit status $status on the target"
     done
     expect_equal "$(run_state a)" running

@@ -9,8 +9,7 @@ static char *lines(const json_t *words, bool as_json)
     size_t index;
     json_t *word;
 
-    json_array_foreach(words, index, word)
-    {
+    json_array_foreach (words, index, word) {
         AUTO_FREE char *before = text;
         AUTO_FREE char *line = as_json ? json_dumps(word, JSON_ENCODE_ANY | JSON_COMPACT)
                                        : memory_copy(json_string_value(word));
@@ -143,8 +142,7 @@ static bool has_unique_devices(struct golden *golden)
     size_t index, devices = 0;
     json_t *word;
 
-    json_array_foreach(words, index, word)
-    {
+    json_array_foreach (words, index, word) {
         const char *text = json_string_value(word);
         if (strcmp(text, "-device") != 0)
             continue;
@@ -176,8 +174,7 @@ static bool is_for_ganeti(struct golden *golden)
     CHECK_TEXT(json_string_value(json_array_get(words, 2)), golden->instance.name);
     CHECK_TEXT(json_string_value(json_array_get(words, 3)), "-m");
     CHECK_NUMBER(json_integer_value(json_array_get(words, 4)), golden->instance.maxmem_mib);
-    json_array_foreach(words, index, word)
-    {
+    json_array_foreach (words, index, word) {
         CHECK(index == 4 ? json_is_integer(word) : json_is_string(word));
         for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++)
             CHECK(index == 4 || strcmp(json_string_value(word), added[i]) != 0);

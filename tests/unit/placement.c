@@ -253,5 +253,6 @@ TEST(controllers_stay, "a controller keeps its slot when the disk that called fo
     return true;
 }
 
-UNIT_MAIN(UNIT(order_on_pc), UNIT(controllers_stay), UNIT(reservations), UNIT(root_ports), UNIT(keeps_what_is_there),
-          UNIT(ide_units), UNIT(sata_ports), UNIT(too_many), UNIT(slots_from_text))
+UNIT_MAIN(UNIT(order_on_pc), UNIT(controllers_stay), UNIT(reservations), UNIT(root_ports),
+          UNIT(keeps_what_is_there), UNIT(ide_units), UNIT(sata_ports), UNIT(too_many),
+          UNIT(slots_from_text))

@@ -63,8 +63,7 @@ static json_t *further_command(const json_t *command)
     json_t *words = json_array(), *item;
     size_t index;
 
-    json_array_foreach(command, index, item)
-    {
+    json_array_foreach (command, index, item) {
         const char *word = json_string_value(item);
         const char *nowait = word == NULL ? NULL : strstr(word, ",server,nowait");
 
@@ -102,8 +101,7 @@ static void put_random(json_t *ours, const json_t *theirs)
     json_t *item;
     size_t index;
 
-    json_array_foreach(theirs, index, item)
-    {
+    json_array_foreach (theirs, index, item) {
         const char *uuid = json_text(item, "uuid");
         json_t *mine = json_array_get(ours, index);
 
@@ -117,8 +115,7 @@ static bool same_hvparams(const char *file, const json_t *ours, const json_t *th
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)theirs, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)theirs, key, value) {
         bool machine = strcmp(key, "machine_version") == 0 && json_string_length(value) == 0;
         bool discard = strcmp(key, "disk_discard") == 0;
 

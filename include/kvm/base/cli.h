@@ -22,16 +22,16 @@
 #include "kvm/base/error.h"
 
 enum cli_kind {
-    CLI_FLAG,    /* bool */
-    CLI_TEXT,    /* const char *, borrowed from argv */
-    CLI_NUMBER,  /* int64_t in [low, high] */
+    CLI_FLAG,   /* bool */
+    CLI_TEXT,   /* const char *, borrowed from argv */
+    CLI_NUMBER, /* int64_t in [low, high] */
     CLI_SECONDS, /* int64_t, milliseconds; the user writes seconds, "2.5" is fine; [low, high] in ms */
     CLI_HEADING, /* no option: a heading in --help */
 };
 
 struct cli_option {
-    const char *name;     /* without "--" */
-    char letter;          /* 0: none */
+    const char *name; /* without "--" */
+    char letter;      /* 0: none */
     enum cli_kind kind;
     size_t offset;        /* of the value in the program's struct options */
     const char *argument; /* "SECONDS"; NULL for a flag. "FILE" and "DIR" complete to paths */
@@ -41,8 +41,8 @@ struct cli_option {
 
 struct cli_command {
     const char *program;
-    const char *const *usage;   /* lines after the program's name; NULL-terminated */
-    const char *summary;        /* one sentence */
+    const char *const *usage; /* lines after the program's name; NULL-terminated */
+    const char *summary;      /* one sentence */
     const struct cli_option *options;
     size_t option_count;
     size_t common_offset;       /* of struct cli_common in struct options */
@@ -50,12 +50,12 @@ struct cli_command {
     const char *const *actions; /* completion of the word after the first operand; NULL: none */
     /* KEY=VALUE words of an action, for completion; the function NULL: no action has any. */
     const char *const *(*action_keys)(const char *action);
-    const char *const *notes;   /* lines at the end of --help (exit statuses are added); NULL */
+    const char *const *notes; /* lines at the end of --help (exit statuses are added); NULL */
 };
 
 /* Options that every program has. Times in ms; -1 where not given. */
 struct cli_common {
-    const char *run_dir;  /* --run-dir, KVM_RUN_DIR, or the built-in one: never NULL after parsing */
+    const char *run_dir; /* --run-dir, KVM_RUN_DIR, or the built-in one: never NULL after parsing */
     const char *conf_dir; /* --conf-dir, KVM_CONF_DIR, or the built-in one */
     int64_t timeout_ms;   /* --timeout; -1: the program's own default */
     int64_t wait_lock_ms; /* --wait-lock; default 0: busy is told at once */

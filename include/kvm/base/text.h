@@ -20,9 +20,9 @@ bool text_number(const char *text, int64_t low, int64_t high, int64_t *value);
 size_t text_printable_length(const char *bytes, size_t length);
 
 bool text_is_utf8(const char *text);
-bool text_is_uuid(const char *text);       /* canonical lower case, 36 characters */
-bool text_is_mac(const char *text);        /* aa:bb:cc:dd:ee:ff, lower case, not multicast */
-bool text_has_control(const char *text);   /* a byte below 0x20, or 0x7f */
+bool text_is_uuid(const char *text);     /* canonical lower case, 36 characters */
+bool text_is_mac(const char *text);      /* aa:bb:cc:dd:ee:ff, lower case, not multicast */
+bool text_has_control(const char *text); /* a byte below 0x20, or 0x7f */
 
 /* Up to 512 bytes of what somebody else sent, control characters and bytes that are no UTF-8
  * escaped as \xNN, cut with "…". The caller frees. */

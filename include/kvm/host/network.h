@@ -30,23 +30,24 @@ void network_check(const struct nic *nic, const char *conf_dir, const char *wher
 /* What would be done, in words, for --dry-run: "add TAP to bridge br0 and set it up". Caller frees. */
 char *network_describe(const struct nic *nic, const char *conf_dir);
 
-int network_ifup(const struct instance *instance, size_t index, const char *tap, const char *conf_dir,
-                 deadline_t deadline, struct error *error);
+int network_ifup(const struct instance *instance, size_t index, const char *tap,
+                 const char *conf_dir, deadline_t deadline, struct error *error);
 /* `tags` may not be known at clean-up. `tap` may be gone already: the built-in ifdown then has nothing to do, the
  * custom one is run all the same. */
 int network_ifdown(const char *instance, const struct nic *nic, size_t index, const char *tap,
                    bool only_local, const char *conf_dir, deadline_t deadline, struct error *error);
 
 /* The environment, for tests and --dry-run. index SIZE_MAX: not known. */
-void network_environment(const char *instance, const json_t *tags, const struct nic *nic, size_t index,
-                         const char *tap, struct hook_environment *environment);
+void network_environment(const char *instance, const json_t *tags, const struct nic *nic,
+                         size_t index, const char *tap, struct hook_environment *environment);
 
 /* Tap files. read: false when there is none; buffer of TAP_NAME_SIZE. */
-int network_write_tap(const struct rundir *rundir, const char *instance, size_t index, const char *uuid,
-                      const char *tap, struct error *error);
-bool network_read_tap(const struct rundir *rundir, const char *instance, const char *ident, char *tap);
-int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index, const char *uuid,
-                       struct error *error);
+int network_write_tap(const struct rundir *rundir, const char *instance, size_t index,
+                      const char *uuid, const char *tap, struct error *error);
+bool network_read_tap(const struct rundir *rundir, const char *instance, const char *ident,
+                      char *tap);
+int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index,
+                       const char *uuid, struct error *error);
 
 /* The same when the index is not known: every tap file of this NIC's tap goes. Fine when there is none. */
 int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,

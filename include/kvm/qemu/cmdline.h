@@ -25,22 +25,22 @@ enum { CMDLINE_QUEUES_MAX = 32 };
 struct cmdline_plan {
     const struct placement *placement;
     const struct probe *probe;
-    bool incoming;        /* -incoming defer */
-    bool kvm;             /* accelerator: kvm, else tcg */
+    bool incoming;                                         /* -incoming defer */
+    bool kvm;                                              /* accelerator: kvm, else tcg */
     int monitor_fd, qmp_fd, query_fd, serial_fd, agent_fd; /* bound unix sockets */
-    int events_fd;        /* O_APPEND file; goes into fd set 1 */
+    int events_fd;                                         /* O_APPEND file; goes into fd set 1 */
     int events_socket_fd; /* >= 0: socket form of the event log instead of the null chardev */
     const int *disk_fd;   /* per disk: fd set 2 + index */
     const bool *disk_is_block;
-    int cdrom_fd;         /* fd set 2 + disk_count */
+    int cdrom_fd; /* fd set 2 + disk_count */
     bool cdrom_is_block;
-    int floppy_fd;        /* fd set 3 + disk_count */
+    int floppy_fd;                           /* fd set 3 + disk_count */
     const int (*tap_fd)[CMDLINE_QUEUES_MAX]; /* per NIC; `queues` of each used */
     const int (*vhost_fd)[CMDLINE_QUEUES_MAX];
-    size_t queues;        /* per NIC */
-    const bool *vhost;    /* per NIC */
-    const char *chroot;   /* path; NULL: none */
-    const char *run_as;   /* "UID:GID" for -runas / -run-with user= (only with chroot); NULL: none */
+    size_t queues;      /* per NIC */
+    const bool *vhost;  /* per NIC */
+    const char *chroot; /* path; NULL: none */
+    const char *run_as; /* "UID:GID" for -runas / -run-with user= (only with chroot); NULL: none */
     const char *vnc_address; /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
 };
 

@@ -38,8 +38,8 @@ json_t *device_cdrom_blockdev(const char *node, int set, bool block_device);
  * ("12"), names given to getfd over QMP; vhost_names (as many, or NULL) likewise. vhost only when the
  * vhost descriptors are there, always with vhostforce: without, QEMU 7.2 aborts, and the guest with it.
  */
-json_t *device_netdev(const struct nic *nic, const char *const *names, const char *const *vhost_names,
-                      size_t queues);
+json_t *device_netdev(const struct nic *nic, const char *const *names,
+                      const char *const *vhost_names, size_t queues);
 
 /* The frontend; mq and vectors = 2 × queues + 2 when queues > 1; romfile "" when `no_rom` (chroot). */
 json_t *device_nic(const struct nic *nic, const struct instance *instance, size_t queues,

@@ -23,17 +23,17 @@ enum ending_kind {
     ENDING_REQUESTED, /* the guest powered off after POWERDOWN or the agent's shutdown */
     ENDING_RESET,     /* the guest rebooted and reboot_behavior is exit */
     ENDING_PANIC,
-    ENDING_QUIT,      /* QMP quit */
-    ENDING_SIGNAL,    /* TERM, INT or HUP */
-    ENDING_KILLED,    /* killed by a program of the suite (recorded), or SIGKILL, OOM, crash: unknown */
-    ENDING_NODE,      /* the node rebooted under it */
+    ENDING_QUIT,   /* QMP quit */
+    ENDING_SIGNAL, /* TERM, INT or HUP */
+    ENDING_KILLED, /* killed by a program of the suite (recorded), or SIGKILL, OOM, crash: unknown */
+    ENDING_NODE,   /* the node rebooted under it */
     ENDING_NEVER_RAN, /* start was interrupted before the guest's CPUs ran */
 };
 
 struct ending {
     enum ending_kind kind;
-    double at;       /* wall clock of the deciding event; 0: unknown */
-    char text[256];  /* "the guest powered off by itself at 02:13:07" */
+    double at;      /* wall clock of the deciding event; 0: unknown */
+    char text[256]; /* "the guest powered off by itself at 02:13:07" */
 };
 
 const char *ending_kind_name(enum ending_kind kind); /* "guest-poweroff", … for --json */

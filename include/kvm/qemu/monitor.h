@@ -17,9 +17,9 @@
 #include "kvm/state/runtime.h"
 
 struct qemu_process {
-    pid_t pid;           /* 0: no QEMU lives */
+    pid_t pid; /* 0: no QEMU lives */
     uint64_t start_time;
-    int pidfd;           /* -1 when pid is 0 */
+    int pidfd; /* -1 when pid is 0 */
 };
 
 /* Find the live QEMU of an instance: lock holder → pidfd → ask again → start time. Returns 0 with

@@ -14,11 +14,11 @@
 
 struct probe {
     int major, minor, micro;
-    json_t *machines;      /* object: alias or name → canonical name */
-    bool has_sandbox;      /* -sandbox is built in */
-    bool run_with_chroot;  /* -run-with chroot= instead of -chroot */
-    bool run_with_user;    /* -run-with user= instead of -runas */
-    bool null_event_log;   /* false once a start saw that the null chardev form logs no events */
+    json_t *machines;     /* object: alias or name → canonical name */
+    bool has_sandbox;     /* -sandbox is built in */
+    bool run_with_chroot; /* -run-with chroot= instead of -chroot */
+    bool run_with_user;   /* -run-with user= instead of -runas */
+    bool null_event_log;  /* false once a start saw that the null chardev form logs no events */
 };
 
 /* `use_cache` false: neither read nor write (dry run). */

@@ -47,7 +47,8 @@ void qmp_release(struct qmp **qmp);
 #define AUTO_QMP __attribute__((cleanup(qmp_release)))
 
 pid_t qmp_peer(const struct qmp *qmp); /* SO_PEERCRED of the server */
-const json_t *qmp_version(const struct qmp *qmp); /* greeting's "qemu" {major, minor, micro}; borrowed */
+const json_t *
+qmp_version(const struct qmp *qmp); /* greeting's "qemu" {major, minor, micro}; borrowed */
 
 /*
  * Execute. `arguments` is stolen (NULL: none). `descriptors` (count, may be 0) go with the first byte;

@@ -32,8 +32,8 @@ struct hvparam {
     bool may_be_empty;          /* with choices: "" is allowed as well */
     bool is_path;               /* absolute normalised path when not empty */
     enum hvparam_scope scope;
-    bool supported;             /* false: any value but the default is refused "not supported yet" */
-    const char *help;           /* one line for kvm-instance(5) */
+    bool supported;   /* false: any value but the default is refused "not supported yet" */
+    const char *help; /* one line for kvm-instance(5) */
 };
 
 extern const struct hvparam hvparams_table[];

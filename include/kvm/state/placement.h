@@ -17,10 +17,10 @@
 
 struct placement {
     struct slots slots;
-    int scsi_slot;    /* SLOT_NONE: no controller */
+    int scsi_slot; /* SLOT_NONE: no controller */
     int balloon_slot;
-    int serial_slot;  /* virtio-serial controller for guest agent or SPICE */
-    int last_port;    /* q35: root ports rp3 … rp`last_port`; pc: 31 */
+    int serial_slot; /* virtio-serial controller for guest agent or SPICE */
+    int last_port;   /* q35: root ports rp3 … rp`last_port`; pc: 31 */
 };
 
 /* Assign what is missing, reserve what is there. Fails with STATUS_USAGE when the slots do not

@@ -24,25 +24,25 @@
 #include "kvm/state/rundir.h"
 
 enum runtime_state {
-    RUNTIME_STARTING,  /* written before anything is touched; QEMU, if any, has executed nothing */
+    RUNTIME_STARTING, /* written before anything is touched; QEMU, if any, has executed nothing */
     RUNTIME_RUNNING,
     RUNTIME_PAUSED,    /* started with --paused and not continued since */
     RUNTIME_REBOOTING, /* kvm-stop --reboot is between its stop and its start */
-    RUNTIME_INCOMING,  /* the target of a migration: QEMU waits for, or has, the guest but may not run it yet */
-    RUNTIME_FOREIGN,   /* no fifth element: another tool wrote the file */
+    RUNTIME_INCOMING, /* the target of a migration: QEMU waits for, or has, the guest but may not run it yet */
+    RUNTIME_FOREIGN, /* no fifth element: another tool wrote the file */
 };
 
 enum device_state { DEVICE_PRESENT, DEVICE_ADDING, DEVICE_REMOVING };
 
 struct runtime {
     struct instance instance;
-    json_t *kvm_cmd;      /* array of strings (and the number after -m), upgraded */
+    json_t *kvm_cmd; /* array of strings (and the number after -m), upgraded */
     enum runtime_state state;
-    int64_t generation;   /* counts commits */
+    int64_t generation; /* counts commits */
     char boot_id[BOOT_ID_SIZE];
-    pid_t pid;            /* 0: none yet */
-    uint64_t start_time;  /* ticks, process_start_time */
-    json_t *ours;         /* the fifth element as loaded or made: keys that this version does not know
+    pid_t pid;           /* 0: none yet */
+    uint64_t start_time; /* ticks, process_start_time */
+    json_t *ours; /* the fifth element as loaded or made: keys that this version does not know
                              are kept; written back with the fields above put in */
     struct messages notes; /* what was upgraded or generated on load */
 };
