@@ -78,7 +78,7 @@ static int asked_start(const char *binary, struct asked *asked, struct error *er
 /* Why it did not answer stands in the first line on its stderr. */
 static int fail_with_stderr(const struct asked *asked, struct error *error)
 {
-    char text[STDERR_SIZE];
+    char text[STDERR_SIZE] = "";
     size_t length = 0;
     struct pollfd poller = {asked->errors, POLLIN, 0};
     deadline_t deadline = clock_deadline(STDERR_WAIT_MS);

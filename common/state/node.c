@@ -62,8 +62,9 @@ static int parse_pool(char *text, const char *source, uint32_t **uids, size_t *c
         for (int64_t uid = first; uid <= last; uid++)
             pool[total++] = (uint32_t)uid;
     }
-    qsort(pool, total, sizeof(pool[0]), compare_uids);
-    for (size_t i = 1; i < total; i++) {
+    if (pool != NULL)
+        qsort(pool, total, sizeof(pool[0]), compare_uids);
+    for (size_t i = 1; pool != NULL && i < total; i++) {
         if (pool[i - 1] == pool[i])
             return error_set(error, STATUS_USAGE, "%s: uid_pool: %u is in it twice", source,
                              (unsigned)pool[i]);
