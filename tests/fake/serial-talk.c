@@ -141,6 +141,8 @@ static int ask(struct talk *talk, const char *command, char *line)
             begun = true;
         } else if (begun && strncmp(line, "@@RC ", 5) == 0) {
             return atoi(line + 5);
+        } else if (begun && strcmp(line, "GUEST READY") == 0) {
+            break; /* it started anew: no answer will come */
         } else if (begun) {
             puts(line);
         }
@@ -165,6 +167,6 @@ int main(int argc, char **argv)
     }
     int status = wait_for_life(&talk, line) ? ask(&talk, argv[3], line) : TIME_UP;
     if (status == TIME_UP)
-        fprintf(stderr, "serial-talk: %s: no answer in %s seconds\n", argv[1], argv[2]);
+        fprintf(stderr, "serial-talk: %s: no answer within %s seconds, or the guest started anew\n", argv[1], argv[2]);
     return status;
 }
