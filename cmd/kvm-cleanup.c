@@ -77,9 +77,14 @@ static int prepare(const struct options *options, const struct cli_arguments *na
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
-    if (rundir_open(&job->rundir, options->common.run_dir, !job->cleanup.explain, error) < 0 ||
-        node_open(&job->node, options->common.conf_dir, error) < 0)
+    if (node_open(&job->node, options->common.conf_dir, error) < 0)
         return -1;
+    if (rundir_open(&job->rundir, options->common.run_dir, false, error) < 0) {
+        if (error->status != STATUS_STATE || !options->all)
+            return -1;
+        log_warning("%s", error->text); /* nothing there is nothing to do, but it may be a slip */
+        return 0;
+    }
     return select_instances(&job->rundir, names, options->all, &job->selection, error);
 }
 

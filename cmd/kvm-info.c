@@ -183,7 +183,7 @@ static enum status no_run_directory(const struct info *info, const struct error 
         if (info->options.common.json)
             puts("[]");
         else
-            log_detail("%s", error->text);
+            log_warning("%s", error->text);
         return STATUS_DONE;
     }
     return fail(error);

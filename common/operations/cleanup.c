@@ -43,6 +43,21 @@ static void explain(const struct session *session, struct result *result)
                               ending.text, "findings", findings));
 }
 
+/* What clean() would begin with when an interrupted start has left a QEMU that has executed nothing. */
+static void explain_unstarted(const struct session *session, struct result *result)
+{
+    AUTO_FREE char *finding =
+        memory_format("QEMU (pid %d) of an interrupted start, which has executed nothing",
+                      (int)session->process.pid);
+
+    explain(session, result);
+    json_array_insert_new(
+        json_member(result->detail, "findings"), 0,
+        memory_json(json_pack("{s:s, s:s}", "finding", finding, "action", "end it")));
+    free(result->text);
+    result->text = memory_copy("its start was interrupted");
+}
+
 static int clean(struct session *session, deadline_t deadline, struct result *result,
                  struct error *error)
 {
@@ -74,9 +89,10 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
         failed = session_check_kept(&session, &error);
     if (failed == 0 && options->explain && !session_is_live(&session))
         explain(&session, result);
-    else if (failed == 0 && session_is_live(&session) &&
-             (options->explain || !session_is_unstarted(&session, deadline)))
+    else if (failed == 0 && session_is_live(&session) && !session_is_unstarted(&session, deadline))
         failed = refuse_live(&session, options, result, &error);
+    else if (failed == 0 && options->explain)
+        explain_unstarted(&session, result);
     else if (failed == 0)
         failed = clean(&session, deadline, result, &error);
     if (failed < 0) {

@@ -248,6 +248,11 @@ int launch_start_qemu(void *plan, struct error *error)
         launch_end_qemu(launch, NULL);
         return -1;
     }
+    /* Our copies would keep the queue of a QEMU open that has ended, and a client waiting in it. */
+    for (int i = 0; i < SOCKET_COUNT; i++) {
+        memory_close(&launch->sockets[i]);
+        launch->sockets[i] = -1;
+    }
     return 0;
 }
 

@@ -141,6 +141,8 @@ static const char *state_word(const json_t *device)
 
     if (!json_is_boolean(there) || json_is_true(there))
         return state;
+    if (strcmp(state, "adding") == 0)
+        return "adding (not in QEMU: the next command undoes it)";
     return strcmp(state, "removing") == 0
                ? "removing (QEMU has let it go: the next command finishes it)"
                : "missing in QEMU";

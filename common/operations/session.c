@@ -32,7 +32,8 @@ int session_open(struct session *session, const struct rundir *rundir, const str
         .rundir = rundir, .node = node, .name = name, .lock = -1, .process = {.pidfd = -1}};
     if (rundir_check_name(rundir, name, error) < 0)
         return -1;
-    if (locked && rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0)
+    if (locked && (rundir_complete(rundir, error) < 0 ||
+                   rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0))
         return -1;
     if (monitor_find(rundir, name, &session->process, error) < 0) {
         session_close(session);

@@ -39,7 +39,10 @@ static int connect_to(const char *path, deadline_t deadline, struct error *error
         if (errno == EINTR)
             continue;
         if (errno == EAGAIN)
-            error_set(error, STATUS_TIMEOUT, "%s: too many clients wait for the monitor", path);
+            error_set(error, STATUS_TIMEOUT,
+                      "%s: no greeting in time: other clients wait for the monitor already, or "
+                      "QEMU hangs",
+                      path);
         else
             fail_to_connect(path, error);
         close(descriptor);

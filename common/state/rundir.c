@@ -127,6 +127,12 @@ int rundir_open(struct rundir *rundir, const char *path, bool create, struct err
     return 0;
 }
 
+int rundir_complete(const struct rundir *rundir, struct error *error)
+{
+    return check_sub_directories(rundir, true, error) < 0 ? error_prefix(error, "run directory")
+                                                          : 0;
+}
+
 void rundir_close(struct rundir *rundir)
 {
     if (rundir == NULL || rundir->path == NULL) /* fd is 0 in one that is only zeroed */

@@ -43,6 +43,8 @@ struct rundir {
 /* Open; with `create` make it and its sub-directories where missing (0700, root). Without `create` a
  * missing run directory fails with STATUS_STATE ("no instance was ever started here"). */
 int rundir_open(struct rundir *rundir, const char *path, bool create, struct error *error);
+/* Make the sub-directories that are missing in one that was opened without `create` (Ganeti's has no lock/). */
+int rundir_complete(const struct rundir *rundir, struct error *error);
 void rundir_close(struct rundir *rundir);
 #define AUTO_RUNDIR __attribute__((cleanup(rundir_close)))
 
