@@ -167,6 +167,7 @@ int main(int argc, char **argv)
     }
     int status = wait_for_life(&talk, line) ? ask(&talk, argv[3], line) : TIME_UP;
     if (status == TIME_UP)
-        fprintf(stderr, "serial-talk: %s: no answer within %s seconds, or the guest started anew\n", argv[1], argv[2]);
+        fprintf(stderr, "serial-talk: %s: no answer within %s seconds, or the guest started anew\n",
+                argv[1], argv[2]);
     return status;
 }
