@@ -193,10 +193,31 @@ expect_victim() {
     # As a start leaves it that was killed before its last steps.
     jq -c '.[4].state = "starting" | .[4].pid = 0 | .[4].start_time = 0' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/edited"
     cat "$TEST_DIR/edited" >"$RUN_DIR/conf/web1.runtime"
+    suite kvm-cleanup --explain web1
+    expect_status 0
+    expect_output "QEMU (pid $pid) of an interrupted start, which has executed nothing: would end it"
+    kill -0 "$pid"
     suite kvm-cleanup web1
     expect_status 0
     process_is_gone "$pid"
     expect_equal "$(everything_left)" ""
+}
+
+@test "a run directory that is not there is told, and not made" {
+    local command
+    for command in "kvm-stop web1" "kvm-cleanup web1" "kvm-hotplug web1 list"; do
+        # shellcheck disable=SC2086
+        suite $command --run-dir "$TEST_DIR/typo"
+        expect_status 3
+        expect_error "run directory $TEST_DIR/typo: not there"
+    done
+    for command in "kvm-stop --all" "kvm-cleanup --all" "kvm-info"; do
+        # shellcheck disable=SC2086
+        suite $command --run-dir "$TEST_DIR/typo"
+        expect_status 0
+        expect_error "run directory $TEST_DIR/typo: not there"
+    done
+    [[ ! -e $TEST_DIR/typo ]]
 }
 
 @test "while somebody holds the instance, a clean-up says who" {

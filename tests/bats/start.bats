@@ -320,6 +320,19 @@ calls() { # ifup|ifdown: how often
 
 # ---- NICs ----
 
+@test "a QEMU that ends before it takes up its sockets is noticed at once, not when the time is up" {
+    local file began=$SECONDS
+    for file in "$(empty_definition web1 '.hvparams.kvm_extra = "-no-such-option"')" \
+        "$(empty_definition web2 '.beparams.memory = 100000000')"; do
+        suite kvm-start --timeout 300 "$file"
+        expect_status 1
+        expect_error "QEMU has ended"
+    done
+    [[ $((SECONDS - began)) -lt 100 ]] || fail "took $((SECONDS - began)) s"
+    expect_nothing_left web1
+    expect_nothing_left web2
+}
+
 @test "NIC models e1000 and rtl8139 are what QEMU has" {
     network br0
     for model in e1000 rtl8139; do
