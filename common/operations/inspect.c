@@ -112,7 +112,7 @@ json_t *inspect_brief(const struct rundir *rundir, const char *name)
     AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
     struct error error = {0};
 
-    if (session_open(&session, rundir, NULL, name, false, 0, &error) < 0)
+    if (session_peek(&session, rundir, name, &error) < 0)
         return unknown(name, &error);
     return brief_of(&session);
 }

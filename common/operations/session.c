@@ -25,6 +25,31 @@ static void remove_temporaries(const struct rundir *rundir, const char *name)
     }
 }
 
+/* What is on the node, in this order: the process, then the files, then what the runtime says. */
+static int look(struct session *session, bool locked,
+                int (*load)(const struct rundir *rundir, const char *name, struct runtime *runtime,
+                            struct error *error),
+                struct error *error)
+{
+    const struct rundir *rundir = session->rundir;
+
+    if (monitor_find(rundir, session->name, &session->process, error) < 0) {
+        session_close(session);
+        return -1;
+    }
+    if (locked) {
+        remove_temporaries(rundir, session->name);
+        events_bound(rundir, session->name);
+    }
+    session->has_files = rundir_has_files(rundir, session->name);
+    if (load(rundir, session->name, &session->runtime, &session->runtime_fault) == 0) {
+        session->has_runtime = true;
+    } else if (file_is_missing()) {
+        session->runtime_fault.text[0] = '\0';
+    }
+    return 0;
+}
+
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error)
 {
@@ -35,21 +60,16 @@ int session_open(struct session *session, const struct rundir *rundir, const str
     if (locked && (rundir_complete(rundir, error) < 0 ||
                    rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0))
         return -1;
-    if (monitor_find(rundir, name, &session->process, error) < 0) {
-        session_close(session);
-        return -1;
-    }
-    if (locked) {
-        remove_temporaries(rundir, name);
-        events_bound(rundir, name);
-    }
-    session->has_files = rundir_has_files(rundir, name);
-    if (runtime_load(rundir, name, &session->runtime, &session->runtime_fault) == 0) {
-        session->has_runtime = true;
-    } else if (file_is_missing()) {
-        session->runtime_fault.text[0] = '\0';
-    }
-    return 0;
+    return look(session, locked, runtime_load, error);
+}
+
+int session_peek(struct session *session, const struct rundir *rundir, const char *name,
+                 struct error *error)
+{
+    *session =
+        (struct session){.rundir = rundir, .name = name, .lock = -1, .process = {.pidfd = -1}};
+    return rundir_check_name(rundir, name, error) < 0 ? -1
+                                                      : look(session, false, runtime_peek, error);
 }
 
 void session_close(struct session *session)

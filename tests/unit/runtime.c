@@ -453,6 +453,27 @@ TEST(on_disk, "commit counts generations, load reads back, remove removes")
     CHECK_NUMBER(runtime_load(&rundir, "web1", &loaded, &error), 0);
     CHECK_NUMBER(loaded.generation, 2);
     CHECK_TEXT(loaded.instance.disks[0].path, "/srv/d\xc3\xa9");
+    AUTO_RUNTIME struct runtime peeked = {0}, whole = {0};
+
+    CHECK_NUMBER(runtime_peek(&rundir, "web1", &peeked, &error), 0);
+    CHECK_TEXT(peeked.instance.uuid, loaded.instance.uuid);
+    CHECK_NUMBER(peeked.instance.maxmem_mib, loaded.instance.maxmem_mib);
+    CHECK_NUMBER(peeked.instance.vcpus, loaded.instance.vcpus);
+    CHECK_NUMBER(peeked.state, loaded.state);
+    CHECK_NUMBER(peeked.pid, loaded.pid);
+    CHECK_NUMBER(peeked.instance.disk_count, 0);
+    /* What is not ours, or damaged, is read as carefully as ever. */
+    AUTO_FREE char *text = runtime_text(&loaded);
+    AUTO_FREE char *three =
+        memory_format("%.*s]\n", (int)(strstr(text, ", {\"version\"") - text), text);
+    CHECK_NUMBER(file_replace(rundir.fd, "conf/web1.runtime", three, strlen(three), &error), 0);
+    CHECK_NUMBER(runtime_peek(&rundir, "web1", &whole, &error), 0);
+    CHECK_NUMBER(whole.state, RUNTIME_FOREIGN);
+    CHECK(whole.instance.disk_count > 0);
+    CHECK_NUMBER(file_replace(rundir.fd, "conf/web1.runtime", text, strlen(text) - 3, &error), 0);
+    runtime_release(&whole);
+    CHECK_NUMBER(runtime_peek(&rundir, "web1", &whole, &error), -1);
+    CHECK_HAS(error.text, "web1.runtime");
     rundir_name(RUNDIR_RUNTIME, "web1", file);
     struct stat status;
 

@@ -30,6 +30,9 @@ struct session {
 /* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here. */
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error);
+/* Without the lock, and with runtime_peek: for lists. */
+int session_peek(struct session *session, const struct rundir *rundir, const char *name,
+                 struct error *error);
 void session_close(struct session *session);
 #define AUTO_SESSION __attribute__((cleanup(session_close)))
 

@@ -64,6 +64,11 @@ char *runtime_text(const struct runtime *runtime);
 int runtime_load(const struct rundir *rundir, const char *name, struct runtime *runtime,
                  struct error *error);
 
+/* For lists: name, uuid, maxmem, vcpus, state, pid, start_time and boot_id only, of a file that this suite wrote; any
+ * other file is loaded whole. What is not listed is zero and must not be looked at. */
+int runtime_peek(const struct rundir *rundir, const char *name, struct runtime *runtime,
+                 struct error *error);
+
 /* Commit durably (file_replace), generation + 1. */
 int runtime_commit(const struct rundir *rundir, struct runtime *runtime, struct error *error);
 
