@@ -122,6 +122,12 @@ struct removal {
 };
 int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struct error *error);
 
+/* hotplug_nic.c, for mod-nic: mode, link and vlan that stand at the top go into nicparams; take a NIC away; plug one as an
+ * add-nic of this object would. */
+void hotplug_move_nicparams(json_t *object);
+int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error);
+int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, struct error *error);
+
 typedef int (*hotplug_action)(struct hotplug *hotplug, struct error *error);
 
 int hotplug_check(struct hotplug *hotplug, struct error *error);

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <string.h>
+
+#include "hotplug_private.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/transaction.h"
+#include "kvm/host/network.h"
+#include "kvm/host/tap.h"
+#include "kvm/state/placement.h"
+
+const char *const hotplug_mod_nic_keys[] = {"mode", "link",    "vlan", "mac",
+                                            "ip",   "network", "name", NULL};
+
+/* The NIC's object with the changes in it, as a definition would have it; without its place. */
+static json_t *changed_object(const struct nic *nic, const json_t *changes)
+{
+    json_t *object = memory_json(json_deep_copy(nic->object));
+    AUTO_JSON json_t *moved = memory_json(json_deep_copy(changes));
+    const char *key;
+    json_t *value;
+
+    hotplug_move_nicparams(moved);
+    json_object_foreach (moved, key, value) {
+        if (strcmp(key, "nicparams") == 0)
+            json_object_update(json_object_get(object, "nicparams"), value);
+        else
+            json_object_set(object, key, value);
+    }
+    json_object_del(object, "hvinfo");
+    return object;
+}
+
+/* The guest keeps its device; only the host's side changes. Everything here may be repeated. */
+struct rewiring {
+    struct hotplug *hotplug;
+    size_t index;
+    json_t *object; /* the NIC as it is to be, with its place */
+    char tap[TAP_NAME_SIZE];
+    struct nic old; /* a copy for the way back */
+};
+
+static int wire(struct rewiring *rewiring, struct error *error)
+{
+    struct hotplug *hotplug = rewiring->hotplug;
+    return network_ifup(hotplug->instance, rewiring->index, rewiring->tap, hotplug->node->path,
+                        hotplug->deadline, error);
+}
+
+static int unwire(struct rewiring *rewiring, struct error *error)
+{
+    struct hotplug *hotplug = rewiring->hotplug;
+    return network_ifdown(hotplug->name, &hotplug->instance->nics[rewiring->index], rewiring->index,
+                          rewiring->tap, false, hotplug->node->path, hotplug->deadline, error);
+}
+
+static int take_old_down(void *plan, struct error *error)
+{
+    return unwire(plan, error);
+}
+
+static int bring_old_up(void *plan, struct error *error)
+{
+    return wire(plan, error);
+}
+
+static void swap_object(struct rewiring *rewiring)
+{
+    struct nic *nic = &rewiring->hotplug->instance->nics[rewiring->index];
+    json_t *object = nic->object;
+
+    nic->object = rewiring->object;
+    rewiring->object = object;
+    nic_refresh(nic);
+}
+
+static int record_new(void *plan, struct error *error)
+{
+    struct rewiring *rewiring = plan;
+
+    swap_object(rewiring);
+    return hotplug_commit(rewiring->hotplug, error);
+}
+
+static int record_old(void *plan, struct error *error)
+{
+    struct rewiring *rewiring = plan;
+
+    swap_object(rewiring);
+    return hotplug_restore(rewiring->hotplug, error);
+}
+
+static int bring_new_up(void *plan, struct error *error)
+{
+    struct rewiring *rewiring = plan;
+
+    if (wire(rewiring, error) == 0)
+        return 0;
+    unwire(rewiring, NULL);
+    return -1;
+}
+
+static const struct step rewiring_steps[] = {
+    {"take the old set-up down", take_old_down, bring_old_up, false},
+    {"record the change in the runtime", record_new, record_old, false},
+    {"bring the new set-up up", bring_new_up, NULL, false},
+};
+
+static int rewire(struct hotplug *hotplug, size_t index, json_t *object, struct error *error)
+{
+    struct nic *nic = &hotplug->instance->nics[index];
+    struct rewiring rewiring = {.hotplug = hotplug, .index = index};
+
+    if (!network_read_tap(hotplug->rundir, hotplug->name, nic->uuid, rewiring.tap))
+        return error_set(error, STATUS_FAILED, "no tap file tells its interface");
+    rewiring.object = memory_json(json_deep_copy(object));
+    json_object_set(rewiring.object, "hvinfo", json_object_get(nic->object, "hvinfo"));
+    int result = transaction_run(rewiring_steps, COUNT(rewiring_steps), &rewiring,
+                                 hotplug->options->observe, error);
+    json_decref(rewiring.object);
+    return result;
+}
+
+/* From the removal on there is no way back, and the next command only finishes that. */
+static int tell_how_to_plug(struct hotplug *hotplug, const json_t *object, struct error *error)
+{
+    AUTO_FREE char *text = json_compact(object);
+
+    hotplug->advised = true;
+    return error_append(error,
+                        "; when it is gone, plug it with 'kvm-hotplug %s add-nic -' and this "
+                        "object: %s",
+                        hotplug->name, text);
+}
+
+/* The NIC that was plugged again stands last; it gets its number back. */
+static int move_back(struct hotplug *hotplug, size_t index, struct error *error)
+{
+    struct instance *instance = hotplug->instance;
+    struct nic nic = instance->nics[instance->nic_count - 1];
+
+    memmove(&instance->nics[index + 1], &instance->nics[index],
+            (instance->nic_count - 1 - index) * sizeof(nic));
+    instance->nics[index] = nic;
+    return hotplug_commit(hotplug, error);
+}
+
+static int replug(struct hotplug *hotplug, size_t index, const json_t *object, struct error *error)
+{
+    int slot = placement_slot(hotplug->instance->nics[index].hvinfo);
+    AUTO_JSON json_t *wanted = memory_json(json_deep_copy(object));
+
+    json_object_set_new(wanted, "slot", memory_json(json_integer(slot)));
+    if (hotplug_remove_nic(hotplug, index, error) < 0)
+        return hotplug->keep ? tell_how_to_plug(hotplug, wanted, error) : -1;
+    free(hotplug->before);
+    hotplug->before = runtime_text(hotplug->runtime);
+    hotplug->before_length = strlen(hotplug->before);
+    if (hotplug_plug_nic(hotplug, wanted, error) == 0)
+        return move_back(hotplug, index, error);
+    error->status = STATUS_INCOMPLETE;
+    return tell_how_to_plug(hotplug, wanted, error);
+}
+
+/* As it is to be, beside the instance's other devices: told before the NIC is taken away from the guest. */
+static void check_among_others(struct hotplug *hotplug, size_t index, const struct nic *changed,
+                               struct messages *problems)
+{
+    struct nic *place = &hotplug->instance->nics[index], now = *place;
+
+    *place = *changed;
+    instance_check_unique(hotplug->instance, hotplug->name, problems);
+    *place = now;
+}
+
+int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+    AUTO_JSON json_t *changes = hotplug_object(hotplug, 1, hotplug_mod_nic_keys, NULL, error);
+    int index = changes == NULL ? -1 : hotplug_find_nic(hotplug, hotplug->arguments[0], error);
+
+    if (index < 0)
+        return -1;
+    const struct nic *nic = &hotplug->instance->nics[index];
+    AUTO_FREE char *uuid = memory_copy(nic->uuid);
+    AUTO_JSON json_t *object = changed_object(nic, changes);
+    struct nic checked = {0};
+    if (nic_parse(object, "mod-nic", NULL, &checked, &problems) < 0)
+        return messages_error(&problems, STATUS_USAGE, error);
+    network_check(&checked, hotplug->node->path, "mod-nic", &problems);
+    check_among_others(hotplug, (size_t)index, &checked, &problems);
+    bool guest_sees = strcmp(checked.mac, nic->mac) != 0;
+    json_decref(object);
+    object = memory_json(json_deep_copy(checked.object));
+    nic_release(&checked);
+    if (problems.count > 0)
+        return messages_error(&problems, STATUS_USAGE, error);
+    if (strcmp(json_text(object, "uuid"), uuid) != 0)
+        return error_set(error, STATUS_USAGE, "uuid: can't be changed");
+    if (hotplug->options->dry_run) {
+        hotplug_text(hotplug, memory_format("would change NIC %s: %s", uuid,
+                                            guest_sees ? "unplug it and plug it again"
+                                                       : "the guest keeps its device"));
+        return 0;
+    }
+    if (guest_sees ? replug(hotplug, (size_t)index, object, error) < 0
+                   : rewire(hotplug, (size_t)index, object, error) < 0)
+        return error_prefix(error, "change NIC %s", uuid);
+    hotplug_detail(hotplug, "uuid", json_string(uuid));
+    hotplug_text(hotplug, memory_format("NIC %s changed: %s", uuid,
+                                        guest_sees ? "unplugged and plugged again in its slot"
+                                                   : "the guest kept its device"));
+    return 0;
+}
