@@ -107,7 +107,7 @@ edited() { # STATUS JQ TEXT…
     REMOTE=/nonexistent migrate a to
     expect_refused 1 /nonexistent
     REMOTE=false migrate a to
-    expect_refused 5 "the session with the target has ended"
+    expect_refused 1 "the session with the target has ended"
 }
 
 @test "a paused instance stays paused" {
