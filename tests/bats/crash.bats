@@ -184,6 +184,13 @@ killed() { # EVERY SCENARIO
 # In the background; its exit status becomes the last line of FILE.
 begin() { # FILE PROGRAM ARG…
     { inside timeout 60 "$BUILD/$2" "${@:3}" >"$1" 2>&1 3>&- </dev/null || echo $? >>"$1"; } 3>&- &
+    begun+=($!)
+}
+
+# For these alone: a bare wait would wait for the watch of bats itself as well.
+finish() {
+    wait "${begun[@]}"
+    begun=()
 }
 
 # Nothing but these exit statuses; 0 writes no line of its own.
@@ -202,7 +209,7 @@ expect_statuses() { # WORDS FILE…
     for round in {1..8}; do
         begin "$TEST_DIR/out1" kvm-start "$file"
         begin "$TEST_DIR/out2" kvm-start "$file"
-        wait
+        finish
         expect_statuses "0 4" "$TEST_DIR/out1" "$TEST_DIR/out2"
         expect_equal "$(qemus)" 1
         expect_books 2
@@ -219,7 +226,7 @@ expect_statuses() { # WORDS FILE…
     begin "$TEST_DIR/out1" kvm-start --wait-lock 30 "$file"
     begin "$TEST_DIR/out2" kvm-start --wait-lock 30 "$file"
     begin "$TEST_DIR/out3" kvm-start --wait-lock 30 "$file"
-    wait
+    finish
     expect_statuses 0 "$TEST_DIR"/out[123]
     expect_equal "$(cat "$TEST_DIR"/out[123] | grep -c 'already running')" 2
     expect_equal "$(qemus)" 1
@@ -237,7 +244,7 @@ expect_statuses() { # WORDS FILE…
         begin "$TEST_DIR/out.stop.$round" kvm-stop --force web1
         begin "$TEST_DIR/out.again.$round" kvm-start "$file"
         [[ $(qemus) -le 1 ]] || fail "$(qemus) QEMUs"
-        wait
+        finish
         [[ $(qemus) -le 1 ]] || fail "$(qemus) QEMUs"
         suite kvm-info web1
         [[ $status -eq 0 && $(qemus) -eq 1 || $status -eq 3 && $(qemus) -eq 0 ]] || fail "kvm-info is wrong"
