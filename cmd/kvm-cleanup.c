@@ -77,7 +77,8 @@ static int prepare(const struct options *options, const struct cli_arguments *na
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
-    if (node_open(&job->node, options->common.conf_dir, error) < 0)
+    if (select_check(names, options->all, error) < 0 ||
+        node_open(&job->node, options->common.conf_dir, error) < 0)
         return -1;
     if (rundir_open(&job->rundir, options->common.run_dir, false, error) < 0) {
         if (error->status != STATUS_STATE || !options->all)
@@ -85,7 +86,8 @@ static int prepare(const struct options *options, const struct cli_arguments *na
         log_warning("%s", error->text); /* nothing there is nothing to do, but it may be a slip */
         return 0;
     }
-    return select_instances(&job->rundir, names, options->all, &job->selection, error);
+    select_instances(&job->rundir, names, options->all, &job->selection);
+    return 0;
 }
 
 int main(int argc, char **argv)

@@ -160,10 +160,6 @@ static enum status one_view(const struct info *info)
 {
     struct error error = {0};
 
-    if (info->names.count != 1) {
-        log_error("--slots, --events and --console are about one instance: name it");
-        return STATUS_USAGE;
-    }
     const char *name = info->names.items[0];
     if (rundir_check_name(&info->rundir, name, &error) < 0)
         return fail(&error);
@@ -204,6 +200,10 @@ int main(int argc, char **argv)
                                                                    : INFO_TIMEOUT_MS);
     if (options->slots + options->events + options->console > 1) {
         log_error("--slots, --events and --console: one at a time");
+        return STATUS_USAGE;
+    }
+    if ((options->slots || options->events || options->console) && info.names.count != 1) {
+        log_error("--slots, --events and --console are about one instance: name it");
         return STATUS_USAGE;
     }
     if (rundir_open(&info.rundir, options->common.run_dir, false, &error) < 0)

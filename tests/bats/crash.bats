@@ -350,8 +350,8 @@ start_with() { # MOUNT-OPTION FIRST STEP
     expect_status 3
     expect_error "no instance was ever started here"
     suite kvm-stop --force web1
-    expect_status 0
-    expect_output "nothing of it is here"
+    expect_status 3
+    expect_error "no instance was ever started here"
     suite kvm-start "$(instance)"
     expect_status 1
     expect_error "lock"

@@ -169,6 +169,11 @@ guest_run() { # NAME COMMAND
     "$BUILD/tests/serial-talk" "$RUN_DIR/ctrl/$1.serial" "${GUEST_TIMEOUT:-90}" "$2" 3>&-
 }
 
+# As the first start would make it, for tests that plant something in it before.
+make_run_dir() {
+    (umask 077 && mkdir -p "$RUN_DIR"/{pid,uid,ctrl,conf,nic,keymap,chroot,chroot-quarantine,lock,events,log,cache})
+}
+
 # Files of the instance in the run directory, lock aside.
 files_of() { # NAME
     [[ ! -d $RUN_DIR ]] || (cd "$RUN_DIR" && find . -mindepth 2 \( -name "$1" -o -name "$1.*" \) ! -path './lock/*' | sort)

@@ -625,7 +625,7 @@ expect_powerless() { # NAME UID
 }
 
 @test "what was planted in the place of QEMU's pid file or messages is not written to" {
-    suite kvm-cleanup web1 # makes the run directory
+    make_run_dir
     echo precious >"$TEST_DIR/precious"
     for file in log/web1.log pid/web1; do
         ln "$TEST_DIR/precious" "$RUN_DIR/$file"

@@ -391,7 +391,7 @@ time.sleep(60)' "$RUN_DIR/pid/web1" "$TEST_DIR/locked" 3>&- &
 
 @test "--kill-after kills a QEMU that greets and answers nothing more" {
     local pid
-    suite kvm-cleanup web1 # makes the run directory
+    make_run_dir
     printf 'silent query-status\nsilent system_powerdown\n' >"$TEST_DIR/script"
     "$BUILD/tests/fake-qmp" "$RUN_DIR/ctrl/web1.qmp" "$TEST_DIR/script" --pid-file "$RUN_DIR/pid/web1" \
         >"$TEST_DIR/ready" 3>&- &

@@ -14,9 +14,10 @@ struct selection {
     char **all; /* owned; NULL when names were given */
 };
 
-/* Names and --all together, or neither, are a usage error; names are not looked at here. */
-int select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
-                     struct selection *selection, struct error *error);
+/* Before anything is opened: names and --all together, or neither, or what can't be a name: STATUS_USAGE. */
+int select_check(const struct cli_arguments *arguments, bool all, struct error *error);
+void select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
+                      struct selection *selection);
 void select_release(struct selection *selection);
 
 #endif
