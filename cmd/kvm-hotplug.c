@@ -17,6 +17,7 @@
 #include "kvm/base/transaction.h"
 #include "kvm/operations/hotplug.h"
 #include "kvm/operations/present.h"
+#include "kvm/state/instance.h"
 
 enum { HOTPLUG_TIMEOUT_MS = 30000 };
 
@@ -117,7 +118,8 @@ static int prepare(const struct options *options, struct job *job, struct error 
         .wait_lock_ms = options->common.wait_lock_ms,
         .observe = observe,
     };
-    if (rundir_open(&job->rundir, options->common.run_dir, false, error) < 0)
+    if (instance_check_name(job->words.items[0], error) < 0 ||
+        rundir_open(&job->rundir, options->common.run_dir, false, error) < 0)
         return -1;
     return node_open(&job->node, options->common.conf_dir, error);
 }

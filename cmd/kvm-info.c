@@ -16,6 +16,7 @@
 #include "kvm/operations/inspect.h"
 #include "kvm/operations/present.h"
 #include "kvm/qemu/events.h"
+#include "kvm/state/instance.h"
 
 enum { INFO_TIMEOUT_MS = 2000 };
 
@@ -201,6 +202,10 @@ int main(int argc, char **argv)
     if (options->slots + options->events + options->console > 1) {
         log_error("--slots, --events and --console: one at a time");
         return STATUS_USAGE;
+    }
+    for (size_t i = 0; i < info.names.count; i++) {
+        if (instance_check_name(info.names.items[i], &error) < 0)
+            return cli_finish(fail(&error));
     }
     if ((options->slots || options->events || options->console) && info.names.count != 1) {
         log_error("--slots, --events and --console are about one instance: name it");

@@ -18,6 +18,7 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 #include "kvm/operations/migrate.h"
+#include "kvm/state/instance.h"
 
 enum { MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
 
