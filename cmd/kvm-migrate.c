@@ -221,7 +221,8 @@ static int prepare(struct job *job, struct error *error)
     const struct options *options = &job->options;
     const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
 
-    if (check_words(job, error) < 0 || check_options(options, error) < 0)
+    if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
+        check_options(options, error) < 0)
         return -1;
     if (options->common.dry_run && !takes_target(job->words.items[1]))
         return error_set(error, STATUS_USAGE,
