@@ -268,3 +268,19 @@ char *check_list(const char *const *choices)
     }
     return list;
 }
+
+bool check_settle_uuid(const struct check *check, json_t *object)
+{
+    char text[37] = "";
+    uuid_t binary;
+    int there = check_uuid(check, object, "uuid", text);
+
+    if (there < 0)
+        return false;
+    if (there == 0) {
+        uuid_generate(binary);
+        uuid_unparse_lower(binary, text);
+    }
+    check_set(object, "uuid", json_string(text));
+    return there == 0;
+}

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <uuid/uuid.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/transaction.h"
@@ -91,23 +90,6 @@ static void check_moments(const struct check *check, const json_t *object)
 
     if (forthcoming != NULL && !json_is_boolean(forthcoming))
         check_fail(check, "forthcoming", forthcoming, "must be true or false");
-}
-
-/* Puts the canonical form back; a missing one is generated. True when it was generated. */
-static bool settle_uuid(const struct check *check, json_t *object)
-{
-    char text[37] = "";
-    uuid_t binary;
-    int there = check_uuid(check, object, "uuid", text);
-
-    if (there < 0)
-        return false;
-    if (there == 0) {
-        uuid_generate(binary);
-        uuid_unparse_lower(binary, text);
-    }
-    check_set(object, "uuid", json_string(text));
-    return there == 0;
 }
 
 static void check_fields(const struct check *check, json_t *object, bool loaded)
@@ -289,7 +271,7 @@ int disk_parse(const json_t *given, const char *where, struct disk *disk, struct
         json_object_del(disk->object, ignored_keys[i]);
     move_short_keys(&check, disk->object);
     check_fields(&check, disk->object, false);
-    settle_uuid(&check, disk->object);
+    check_settle_uuid(&check, disk->object);
     settle_path(&check, given, disk);
     if (problems->count == before) {
         settle_defaults(disk);
@@ -316,7 +298,7 @@ int disk_load(const json_t *given, const char *path, const char *uri, const char
     }
     disk->object = check_copy(given);
     check_fields(&check, disk->object, true);
-    if (settle_uuid(&check, disk->object))
+    if (check_settle_uuid(&check, disk->object))
         messages_add(notes, "%suuid: was missing, generated", prefix);
     if (problems->count > before) {
         disk_release(disk);

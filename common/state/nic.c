@@ -101,23 +101,6 @@ static void settle_mac(const struct check *check, json_t *object)
     check_set(object, "mac", json_string(mac));
 }
 
-/* The canonical uuid is put back; 1 when it was missing and generated. */
-static int settle_uuid(const struct check *check, json_t *object)
-{
-    char text[37] = "";
-    uuid_t binary;
-    int there = check_uuid(check, object, "uuid", text);
-
-    if (there < 0)
-        return 0;
-    if (there == 0) {
-        uuid_generate(binary);
-        uuid_unparse_lower(binary, text);
-    }
-    check_set(object, "uuid", json_string(text));
-    return there == 0;
-}
-
 static void check_fields(const struct check *check, json_t *object, bool loaded)
 {
     static const char *const told[] = {"name", "ip", "network", "mac", "uuid", NULL};
@@ -231,7 +214,7 @@ int nic_parse(const json_t *given, const char *where, const json_t *nicparams_de
     for (size_t i = 0; ignored_keys[i] != NULL; i++)
         json_object_del(nic->object, ignored_keys[i]);
     check_fields(&check, nic->object, false);
-    settle_uuid(&check, nic->object);
+    check_settle_uuid(&check, nic->object);
     json_t *params = json_member(nic->object, "nicparams");
 
     if (params == NULL || json_is_object(params)) {
@@ -282,7 +265,7 @@ int nic_load(const json_t *given, const char *where, struct nic *nic, struct mes
     if (json_member(nic->object, "mac") == NULL)
         check_fail(&check, "mac", NULL, "is missing");
     check_loaded_params(where, nic->object, problems);
-    if (settle_uuid(&check, nic->object))
+    if (check_settle_uuid(&check, nic->object))
         messages_add(notes, "%suuid: was missing, generated", prefix);
     if (problems->count > before) {
         nic_release(nic);

@@ -45,6 +45,9 @@ const char *check_path(const struct check *check, const json_t *object, const ch
 /* Canonical lower-case uuid into `uuid` (37 bytes): 1 when there, 0 when absent, -1 when wrong. */
 int check_uuid(const struct check *check, const json_t *object, const char *key, char *uuid);
 
+/* Puts the canonical form of object's "uuid" back; a missing one is generated. True when it was generated. */
+bool check_settle_uuid(const struct check *check, json_t *object);
+
 /* No string and no key anywhere below `value` holds a control character. */
 bool check_strings(const struct check *check, const char *key, const json_t *value);
 
