@@ -150,11 +150,13 @@ qemu_pid() { # NAME: what the pid file says
     [[ -n $pid ]] && echo "${pid//[^0-9]/}"
 }
 
-# Alive, and the one of this test: its messages go to the log there, which is its standard output.
+# Alive, and the one of this test: its messages go to the log there, which is its standard output. A process that is
+# ending shows no descriptors any more while its last threads still hold its locks: alive until it is gone.
 qemu_lives() { # NAME
-    local pid
+    local pid output
     pid=$(qemu_pid "$1") || return 1
-    ! process_is_gone "$pid" && [[ $(readlink "/proc/$pid/fd/1") == "$RUN_DIR/log/$1.log" ]]
+    output=$(readlink "/proc/$pid/fd/1") || output=
+    ! process_is_gone "$pid" && [[ -z $output || $output == "$RUN_DIR/log/$1.log" ]]
 }
 
 qemu_is_dead() { # NAME
