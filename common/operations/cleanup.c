@@ -4,6 +4,7 @@
 #include "kvm/operations/cleanup.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
 
@@ -62,16 +63,26 @@ static int clean(struct session *session, deadline_t deadline, struct result *re
                  struct error *error)
 {
     struct ending ending = {0};
+    struct operation operation = {.kind = OPERATION_CLEANUP,
+                                  .rundir = session->rundir,
+                                  .node = session->node,
+                                  .name = session->name,
+                                  .instance =
+                                      session->has_runtime ? &session->runtime.instance : NULL,
+                                  .deadline = deadline};
 
     if (!session->has_files) {
         result->text = memory_copy("nothing is left of it");
         return 0;
     }
-    if (session_clear(session, false, deadline, &ending, &result->warnings, error) < 0)
+    if (operation_hooks_pre(&operation, error) < 0 ||
+        session_clear(session, false, deadline, &ending, &result->warnings, error) < 0)
         return -1;
     result->text = memory_format("cleaned up: %s", ending.text);
     result->detail = memory_json(
         json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind), "reason", ending.text));
+    session_unlock(session);
+    operation_hooks_post(&operation, &result->warnings);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/peripheral.h"
 
@@ -282,6 +283,29 @@ static void conclude(const struct hotplug *hotplug, struct error *error)
         error_append(error, "; repeat the command: it is finished or undone then");
 }
 
+/* The hooks before it see the devices as they are, those behind it as they have become. */
+static int run_with_hooks(struct hotplug *hotplug, int index, hotplug_action run,
+                          struct error *error)
+{
+    struct operation operation = {.kind = OPERATION_HOTPLUG,
+                                  .rundir = hotplug->rundir,
+                                  .node = hotplug->node,
+                                  .name = hotplug->name,
+                                  .instance = hotplug->instance,
+                                  .action = hotplug_actions[index],
+                                  .arguments = hotplug->arguments,
+                                  .argument_count = hotplug->count,
+                                  .deadline = hotplug->deadline};
+
+    if (operation_hooks_pre(&operation, error) < 0 || run(hotplug, error) < 0)
+        return -1;
+    qmp_release(&hotplug->qmp);
+    session_unlock(&hotplug->session);
+    operation.deadline = hotplug->end;
+    operation_hooks_post(&operation, &hotplug->result->warnings);
+    return 0;
+}
+
 static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
 {
     int index = find_action(action);
@@ -296,10 +320,11 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
         return -1;
     hotplug->subject = actions[index].subject;
-    if (actions[index].run != hotplug_check &&
-        hotplug_open(hotplug, actions[index].looking || hotplug->options->dry_run, error) < 0)
+    bool looking = actions[index].looking || hotplug->options->dry_run;
+    if (actions[index].run != hotplug_check && hotplug_open(hotplug, looking, error) < 0)
         return -1;
-    return actions[index].run(hotplug, error);
+    return looking ? actions[index].run(hotplug, error)
+                   : run_with_hooks(hotplug, index, actions[index].run, error);
 }
 
 void hotplug_run(const struct rundir *rundir, const struct node *node, const char *name,

@@ -190,7 +190,9 @@ int launch_run(struct launch *launch, struct runtime *runtime, const struct laun
     launch->instance = &runtime->instance;
     launch->options = options;
     launch->warnings = warnings;
-    if (transaction_run(steps, COUNT(steps), launch, options->observe, error) == 0)
+    int result = transaction_run(steps, COUNT(steps), launch, options->observe, error);
+    qmp_release(&launch->qmp); /* one client at a time: the next may be a hook's command */
+    if (result == 0)
         return 0;
     /* Nothing goes on any more: that the time was up is the cause, not the state. */
     if (error->status == STATUS_TIMEOUT) {

@@ -72,14 +72,19 @@ int session_peek(struct session *session, const struct rundir *rundir, const cha
                                                       : look(session, false, runtime_peek, error);
 }
 
+void session_unlock(struct session *session)
+{
+    memory_close(&session->lock);
+    session->lock = -1;
+}
+
 void session_close(struct session *session)
 {
     monitor_forget(&session->process);
     if (session->has_runtime)
         runtime_release(&session->runtime);
     session->has_runtime = false;
-    memory_close(&session->lock);
-    session->lock = -1;
+    session_unlock(session);
 }
 
 bool session_is_live(const struct session *session)

@@ -6,6 +6,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
 #include "kvm/state/hvparams.h"
@@ -104,6 +105,16 @@ static int start_live(struct start *start, struct session *session, struct error
     return 0;
 }
 
+static struct operation operation_of(const struct start *start)
+{
+    return (struct operation){.kind = OPERATION_START,
+                              .rundir = &start->rundir,
+                              .node = start->node,
+                              .name = start->instance.name,
+                              .instance = &start->instance,
+                              .deadline = start->deadline};
+}
+
 static int start_dry(struct start *start, struct error *error)
 {
     AUTO_LAUNCH struct launch *launch = NULL;
@@ -113,6 +124,8 @@ static int start_dry(struct start *start, struct error *error)
         return -1;
     json_decref(start->result->detail);
     start->result->detail = launch_describe(launch);
+    operation_hooks_describe(start->node, OPERATION_START,
+                             json_member(start->result->detail, "hooks"));
     set_detail(start, "definition", instance_json(&start->instance));
     set_text(start, memory_copy("would be started"));
     return 0;
@@ -126,11 +139,14 @@ static int start_dead(struct start *start, struct session *session, struct launc
                                      .deadline = start->deadline,
                                      .observe = start->options->observe};
     struct ending ending = {0};
+    const struct operation operation = operation_of(start);
     double began = clock_wall();
 
     /* The other side may run the guest, or be about to. */
     if (session_check_settled(session, error) < 0)
         return error_append(error, "; 'kvm-cleanup %s' gives up what of it is here", session->name);
+    if (operation_hooks_pre(&operation, error) < 0)
+        return -1;
     if (session->has_files && session_clear(session, false, start->deadline, &ending,
                                             &start->result->warnings, error) < 0)
         return -1;
@@ -145,6 +161,8 @@ static int start_dead(struct start *start, struct session *session, struct launc
              memory_format("started%s (pid %d)%s%s", options.paused ? ", paused" : "",
                            (int)runtime.pid, ending.text[0] != '\0' ? "; cleaned up before: " : "",
                            ending.text));
+    session_unlock(session);
+    operation_hooks_post(&operation, &start->result->warnings);
     return 0;
 }
 

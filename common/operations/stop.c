@@ -6,6 +6,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/operations/session.h"
@@ -134,16 +135,31 @@ static int mark_rebooting(struct stop *stop, bool rebooting, struct error *error
     return runtime_commit(stop->rundir, runtime, error);
 }
 
+static struct operation operation_of(const struct stop *stop)
+{
+    const struct session *session = &stop->session;
+
+    return (struct operation){.kind = stop->options->reboot ? OPERATION_REBOOT : OPERATION_STOP,
+                              .rundir = stop->rundir,
+                              .node = stop->node,
+                              .name = stop->name,
+                              .action = stop->options->reset ? "reset" : NULL,
+                              .instance = session->has_runtime ? &session->runtime.instance : NULL,
+                              .deadline = stop->deadline};
+}
+
 static int stop_live(struct stop *stop, struct error *error)
 {
     struct session *session = &stop->session;
+    const struct operation operation = operation_of(stop);
     const struct runtime *runtime = session->has_runtime ? &session->runtime : NULL;
     struct powerdown_options options = {.deadline = stop->deadline,
                                         .force = stop->options->force,
                                         .kill_after_ms = stop->options->kill_after_ms,
                                         .progress = stop->options->observe};
 
-    if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0)
+    if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0 ||
+        operation_hooks_pre(&operation, error) < 0)
         return -1;
     if (!stop->options->reset && session_is_unstarted(session, stop->deadline))
         return mark_rebooting(stop, true, error) < 0
@@ -182,7 +198,19 @@ static int stop_dry(struct stop *stop, struct error *error)
                                  : stop->options->force  ? "killed"
                                                          : "asked to power off",
                                  (int)session->process.pid));
+    json_t *hooks = memory_json(json_array());
+    operation_hooks_describe(stop->node, OPERATION_STOP, hooks);
+    stop->result->detail = memory_json(json_pack("{s:o}", "hooks", hooks));
     return 0;
+}
+
+static void tell_hooks(struct stop *stop)
+{
+    struct operation operation = operation_of(stop);
+
+    operation.deadline = clock_deadline(CLEAR_MS);
+    session_unlock(&stop->session);
+    operation_hooks_post(&operation, &stop->result->warnings);
 }
 
 void stop_instance(const struct rundir *rundir, const struct node *node, const char *name,
@@ -200,6 +228,7 @@ void stop_instance(const struct rundir *rundir, const struct node *node, const c
     result->subject = memory_copy(name);
     int failed = session_open(&stop.session, rundir, node, name, !options->dry_run,
                               clock_deadline(options->wait_lock_ms), &error);
+    bool acted = failed == 0 && !options->dry_run && session_is_live(&stop.session);
     if (failed == 0) {
         if (options->dry_run)
             failed = stop_dry(&stop, &error);
@@ -207,6 +236,8 @@ void stop_instance(const struct rundir *rundir, const struct node *node, const c
             failed = stop_live(&stop, &error);
         else
             failed = stop_dead(&stop, &error);
+        if (failed == 0 && acted)
+            tell_hooks(&stop);
         session_close(&stop.session);
     }
     if (failed < 0) {

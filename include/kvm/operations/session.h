@@ -34,6 +34,8 @@ int session_open(struct session *session, const struct rundir *rundir, const str
 int session_peek(struct session *session, const struct rundir *rundir, const char *name,
                  struct error *error);
 void session_close(struct session *session);
+/* What follows does not need the lock any more, and may be a command of its own on this instance. */
+void session_unlock(struct session *session);
 #define AUTO_SESSION __attribute__((cleanup(session_close)))
 
 bool session_is_live(const struct session *session);
