@@ -20,6 +20,7 @@ enum { CLEANUP_TIMEOUT_MS = 60000, PARALLEL_CLEANUPS = 8 };
 
 struct options {
     struct cli_common common;
+    int64_t parallel;
     bool all, explain;
 };
 
@@ -28,6 +29,8 @@ static const struct cli_option option_table[] = {
      "every instance of the run directory that does not run", 0, 0},
     {"explain", 0, CLI_FLAG, offsetof(struct options, explain), NULL,
      "list every finding and what would be done, without doing it (the same as --dry-run)", 0, 0},
+    {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (8)", 1,
+     1000},
 };
 
 static const char *const usage[] = {"INSTANCE...|--all [--explain]", NULL};
@@ -92,7 +95,7 @@ static int prepare(const struct options *options, const struct cli_arguments *na
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    struct options options = {.parallel = PARALLEL_CLEANUPS};
     struct cli_arguments names;
     struct job job = {.rundir = {.fd = -1}};
     struct error error = {0};
@@ -107,7 +110,7 @@ int main(int argc, char **argv)
         result = error.status;
     } else {
         struct report report = {.json = options.common.json, .details = print_findings};
-        result = report_run(&report, job.selection.count, PARALLEL_CLEANUPS, work, &job);
+        result = report_run(&report, job.selection.count, (size_t)options.parallel, work, &job);
     }
     select_release(&job.selection);
     node_close(&job.node);

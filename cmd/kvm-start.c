@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kvm-start FILE|-…: start instances from their definitions.
+ * kvm-start FILE|DIR|-…|--all: start instances from their definitions.
  *
  * Everything is checked before anything is made. An instance either runs when this ends with 0, or nothing of it is
  * left; killed at any moment, the same command repeated finishes or starts anew.
@@ -11,26 +11,34 @@
 #include "kvm/base/cli.h"
 #include "kvm/base/json.h"
 #include "kvm/base/log.h"
+#include "kvm/base/memory.h"
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/select.h"
 #include "kvm/operations/start.h"
 
 enum { START_TIMEOUT_MS = 60000, PARALLEL_STARTS = 4 };
 
 struct options {
     struct cli_common common;
-    bool paused;
+    int64_t parallel;
+    bool all, paused;
 };
 
 static const struct cli_option option_table[] = {
+    {"all", 0, CLI_FLAG, offsetof(struct options, all), NULL,
+     "every definition in the directory instances of the configuration directory", 0, 0},
     {"paused", 0, CLI_FLAG, offsetof(struct options, paused), NULL,
      "leave the guest's CPUs stopped; the same command without it lets them run", 0, 0},
+    {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (4)", 1,
+     1000},
 };
 
-static const char *const usage[] = {"FILE|-... [--paused] [--dry-run]", NULL};
+static const char *const usage[] = {"FILE|DIR|-...|--all [--paused] [--dry-run]", NULL};
 
 static const char *const notes[] = {
     "FILE is an instance definition, see kvm-instance(5); - reads it from standard input.",
+    "DIR stands for every definition in it (*.json).",
     "Without --timeout a start may take 60 seconds.", NULL};
 
 static const struct cli_command command = {
@@ -45,7 +53,7 @@ static const struct cli_command command = {
 };
 
 struct job {
-    struct cli_arguments files;
+    struct selection files;
     struct node node;
     struct start_options start;
 };
@@ -58,7 +66,7 @@ static void observe(const char *what)
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
-    start_file(job->files.items[index], &job->node, &job->start, result);
+    start_file(job->files.names[index], &job->node, &job->start, result);
 }
 
 static void print_list(const char *title, const json_t *list)
@@ -110,35 +118,49 @@ static void print_plan(const struct result *result)
     print_list("files:  ", json_member(result->detail, "files"));
 }
 
+static int prepare(const struct options *options, const struct cli_arguments *words,
+                   struct job *job, struct error *error)
+{
+    if (node_open(&job->node, options->common.conf_dir, error) < 0)
+        return -1;
+    AUTO_FREE char *directory = memory_format("%s/instances", job->node.path);
+    if (select_definitions(words, options->all ? directory : NULL, &job->files, error) < 0)
+        return -1;
+    if (job->files.count == 0) /* nothing to do, but it may be a slip */
+        log_warning("%s: there is no definition (*.json) in it", directory);
+    job->start = (struct start_options){
+        .run_dir = options->common.run_dir,
+        .paused = options->paused,
+        .dry_run = options->common.dry_run,
+        .timeout_ms =
+            options->common.timeout_ms >= 0 ? options->common.timeout_ms : START_TIMEOUT_MS,
+        .wait_lock_ms = options->common.wait_lock_ms,
+        .observe = observe,
+    };
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    struct options options = {.parallel = PARALLEL_STARTS};
+    struct cli_arguments words;
     struct job job = {0};
     struct error error = {0};
 
     cli_begin(argc, argv, &command);
-    int status = cli_parse(&command, argc, argv, &options, &job.files);
+    int status = cli_parse(&command, argc, argv, &options, &words);
     if (status >= 0)
         return status;
-    if (job.files.count == 0) {
-        log_error("which definition? '%s FILE', or '-' for standard input", command.program);
-        return STATUS_USAGE;
-    }
-    if (node_open(&job.node, options.common.conf_dir, &error) < 0) {
+    enum status result;
+    if (prepare(&options, &words, &job, &error) < 0) {
         log_error("%s", error.text);
-        return (int)error.status;
+        result = error.status;
+    } else {
+        struct report report = {.json = options.common.json,
+                                .details = options.common.dry_run ? print_plan : NULL};
+        result = report_run(&report, job.files.count, (size_t)options.parallel, work, &job);
     }
-    job.start = (struct start_options){
-        .run_dir = options.common.run_dir,
-        .paused = options.paused,
-        .dry_run = options.common.dry_run,
-        .timeout_ms = options.common.timeout_ms >= 0 ? options.common.timeout_ms : START_TIMEOUT_MS,
-        .wait_lock_ms = options.common.wait_lock_ms,
-        .observe = observe,
-    };
-    struct report report = {.json = options.common.json,
-                            .details = options.common.dry_run ? print_plan : NULL};
-    enum status result = report_run(&report, job.files.count, PARALLEL_STARTS, work, &job);
+    select_release(&job.files);
     node_close(&job.node);
     return cli_finish(result);
 }

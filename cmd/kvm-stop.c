@@ -18,6 +18,7 @@ enum { STOP_TIMEOUT_MS = 120000, PARALLEL_STOPS = 16 };
 
 struct options {
     struct cli_common common;
+    int64_t parallel;
     bool all, force, reboot, reset;
     int64_t kill_after_ms;
 };
@@ -34,6 +35,8 @@ static const struct cli_option option_table[] = {
      "start it again afterwards, from its runtime file: same devices, same slots", 0, 0},
     {"reset", 0, CLI_FLAG, offsetof(struct options, reset), NULL,
      "press the reset button; QEMU goes on running", 0, 0},
+    {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (16)",
+     1, 1000},
 };
 
 static const char *const usage[] = {
@@ -109,7 +112,7 @@ static int prepare(const struct options *options, const struct cli_arguments *na
 
 int main(int argc, char **argv)
 {
-    struct options options = {.kill_after_ms = -1};
+    struct options options = {.kill_after_ms = -1, .parallel = PARALLEL_STOPS};
     struct cli_arguments names;
     struct job job = {.rundir = {.fd = -1}};
     struct error error = {0};
@@ -124,7 +127,7 @@ int main(int argc, char **argv)
         result = error.status;
     } else {
         struct report report = {.json = options.common.json};
-        result = report_run(&report, job.selection.count, PARALLEL_STOPS, work, &job);
+        result = report_run(&report, job.selection.count, (size_t)options.parallel, work, &job);
     }
     select_release(&job.selection);
     node_close(&job.node);

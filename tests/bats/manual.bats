@@ -101,7 +101,7 @@ some_instances() { # DIRECTORY NAME…
 
 @test "options are completed" {
     expect_completion "--reboot --reset" "$BUILD/kvm-stop" --re
-    expect_completion "--paused" "$BUILD/kvm-start" web1.json --pa
+    expect_completion "--paused" "$BUILD/kvm-start" web1.json --pau
     expect_completion "" "$BUILD/kvm-stop" -- --re
     expect_completion "" "$BUILD/kvm-stop" --timeout ""
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Which instances a command is about: the names given, or all of the run directory. */
+/* Which instances a command is about: the names given, or all of the run directory; which definitions kvm-start is. */
 #ifndef KVM_OPERATIONS_SELECT_H
 #define KVM_OPERATIONS_SELECT_H
 
@@ -19,5 +19,11 @@ int select_check(const struct cli_arguments *arguments, bool all, struct error *
 void select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
                       struct selection *selection);
 void select_release(struct selection *selection);
+
+/* Definitions: a file as it is, "-", and of a directory every *.json, in the order of their names; `all` is the directory
+ * that --all means, NULL without. A directory that was named must hold one: STATUS_USAGE; that of --all may be missing or
+ * empty (count 0). */
+int select_definitions(const struct cli_arguments *arguments, const char *all,
+                       struct selection *selection, struct error *error);
 
 #endif
