@@ -13,10 +13,12 @@
 #include "kvm/state/placement.h"
 
 const char *const hotplug_disk_keys[] = {
-    "path", "size", "name", "uuid",    "mode",    "cache", "aio",    "discard", "format", "serial",
-    "bus",  "slot", "iops", "iops_rd", "iops_wr", "bps",   "bps_rd", "bps_wr",  NULL};
-static const char *const number_keys[] = {"size", "slot",   "iops",   "iops_rd", "iops_wr",
-                                          "bps",  "bps_rd", "bps_wr", NULL};
+    "path",   "size",   "name",          "uuid",     "mode",   "cache",   "aio",     "discard",
+    "format", "serial", "bus",           "slot",     "iops",   "iops_rd", "iops_wr", "bps",
+    "bps_rd", "bps_wr", "detect_zeroes", "iothread", "queues", NULL};
+static const char *const number_keys[] = {"iothread", "queues",  "size",    "slot",
+                                          "iops",     "iops_rd", "iops_wr", "bps",
+                                          "bps_rd",   "bps_wr",  NULL};
 const char *const hotplug_io_keys[] = {"iops",   "iops_rd", "iops_wr", "bps",
                                        "bps_rd", "bps_wr",  NULL};
 
@@ -158,6 +160,7 @@ static int decide(struct adding *adding, const json_t *given, struct error *erro
     adding->index = hotplug->instance->disk_count - 1;
     instance_check_unique(hotplug->instance, hotplug->name, &problems);
     struct disk *disk = new_disk(adding);
+    instance_check_disk(hotplug->instance, disk, "add-disk", &problems);
     if (disk->path != NULL)
         image_check(disk->path, device_open_flags(disk, hotplug->instance), "path",
                     &adding->is_block, &problems);

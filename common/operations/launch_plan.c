@@ -300,6 +300,8 @@ static json_t *describe_slots(const struct launch *launch)
         {placement->scsi_slot, "SCSI controller"},
         {placement->balloon_slot, "balloon"},
         {placement->serial_slot, "serial controller"},
+        {placement->rng_slot, "random number generator"},
+        {placement->watchdog_slot, "watchdog"},
     };
     char key[16];
 

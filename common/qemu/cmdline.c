@@ -52,6 +52,7 @@ static void add_process(json_t *words, const struct instance *instance,
     if (strcmp(hvparams_text(instance->hvparams, "reboot_behavior"), "exit") == 0)
         cmdline_word(words, "-no-reboot");
     cmdline_pair(words, "-action", "panic=none");
+    cmdline_watchdog_action(words, instance);
     cmdline_chroot(words, plan, plan->run_as);
 }
 

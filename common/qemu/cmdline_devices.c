@@ -35,14 +35,14 @@ static void add_controllers(json_t *words, const struct instance *instance,
 {
     const struct placement *placement = plan->placement;
 
-    if (placement->scsi_slot != SLOT_NONE)
-        cmdline_json(words, "-device",
-                     placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
-                                      placement->scsi_slot));
+    cmdline_threads(words, instance, cmdline_json);
+    cmdline_scsi(words, instance, plan, cmdline_json);
     if (placement->balloon_slot != SLOT_NONE)
         cmdline_json(
             words, "-device",
             placement_hvinfo(instance, "virtio-balloon-pci", "balloon", placement->balloon_slot));
+    cmdline_rng(words, instance, plan, cmdline_json);
+    cmdline_watchdog(words, instance, plan, cmdline_json);
     if (plan->agent_fd < 0 || placement->serial_slot == SLOT_NONE)
         return;
     cmdline_json(words, "-device",

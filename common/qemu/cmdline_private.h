@@ -25,6 +25,18 @@ bool cmdline_boots_from(const struct instance *instance, const char *what);
 const char *cmdline_scsi_driver(const struct instance *instance);
 json_t *cmdline_root_port(int slot); /* of q35; new reference */
 
+/* cmdline_hardware.c: what is the same in both forms but for its syntax. `add` writes an option whose value is an
+ * object ("driver" or "qom-type" first) and steals it. */
+typedef void (*cmdline_add_t)(json_t *words, const char *option, json_t *stolen);
+void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add_t add);
+void cmdline_scsi(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                  cmdline_add_t add);
+void cmdline_rng(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                 cmdline_add_t add);
+void cmdline_watchdog(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan, cmdline_add_t add);
+void cmdline_watchdog_action(json_t *words, const struct instance *instance);
+
 /* cmdline_devices.c: the devices of the executed form and what stands behind them. */
 void cmdline_devices(json_t *words, const struct instance *instance,
                      const struct cmdline_plan *plan);

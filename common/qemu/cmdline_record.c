@@ -12,10 +12,11 @@
 #include "kvm/base/text.h"
 #include "kvm/state/hvparams.h"
 
-/* "DRIVER,key=value,…" from what -device takes as JSON; numbers and booleans in QEMU's words. */
-static void add_device(json_t *words, json_t *stolen)
+/* "DRIVER,key=value,…" from what -device or -object take as JSON; numbers and booleans in QEMU's words. */
+static void add_option(json_t *words, const char *name, json_t *stolen)
 {
-    AUTO_FREE char *option = memory_copy(json_string_value(json_object_get(stolen, "driver")));
+    const char *first = strcmp(name, "-object") == 0 ? "qom-type" : "driver";
+    AUTO_FREE char *option = memory_copy(json_string_value(json_object_get(stolen, first)));
     const char *key;
     json_t *value;
 
@@ -25,13 +26,18 @@ static void add_device(json_t *words, json_t *stolen)
                 ? memory_format("%" JSON_INTEGER_FORMAT, json_integer_value(value))
             : json_is_boolean(value) ? memory_copy(json_is_true(value) ? "on" : "off")
                                      : text_double_commas(json_string_value(value));
-        if (strcmp(key, "driver") == 0)
+        if (strcmp(key, first) == 0)
             continue;
         AUTO_FREE char *shorter = option;
         option = memory_format("%s,%s=%s", shorter, key, text);
     }
-    cmdline_pair(words, "-device", option);
+    cmdline_pair(words, name, option);
     json_decref(stolen);
+}
+
+static void add_device(json_t *words, json_t *stolen)
+{
+    add_option(words, "-device", stolen);
 }
 
 static void add_file(json_t *words, const char *option, const struct rundir *rundir,
@@ -61,12 +67,14 @@ static void add_controllers(json_t *words, const struct instance *instance,
     for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= placement->last_port;
          slot++)
         add_device(words, cmdline_root_port(slot));
-    if (placement->scsi_slot != SLOT_NONE)
-        add_device(words, placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
-                                           placement->scsi_slot));
+    cmdline_threads(words, instance, add_option);
+    cmdline_scsi(words, instance, plan, add_option);
     if (placement->balloon_slot != SLOT_NONE)
         add_device(words, placement_hvinfo(instance, "virtio-balloon-pci", "balloon",
                                            placement->balloon_slot));
+    cmdline_rng(words, instance, plan, add_option);
+    cmdline_watchdog(words, instance, plan, add_option);
+    cmdline_watchdog_action(words, instance);
 }
 
 static void add_boot(json_t *words, const struct instance *instance)

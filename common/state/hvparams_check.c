@@ -282,6 +282,18 @@ static void check_slots(const struct check *check, const json_t *filled)
                    first);
 }
 
+static void check_watchdog(const struct check *check, const json_t *filled)
+{
+    bool q35 = strstr(hvparams_text(filled, "machine_version"), "q35") != NULL;
+
+    if (is(filled, "watchdog", "itco") && !q35)
+        fail(check, filled, "watchdog", "itco is part of machine type q35, use i6300esb");
+    if (!is_set(filled, "watchdog") && !is(filled, "watchdog_action", "reset"))
+        fail(check, filled, "watchdog_action", "needs watchdog");
+    if (!hvparams_truth(filled, "virtio_rng") && hvparams_number(filled, "virtio_rng_rate") != 0)
+        fail(check, filled, "virtio_rng_rate", "needs virtio_rng");
+}
+
 void hvparams_check_whole(const json_t *filled, const char *where, struct messages *problems)
 {
     AUTO_FREE char *prefix = memory_format("%s.", where);
@@ -298,4 +310,5 @@ void hvparams_check_whole(const json_t *filled, const char *where, struct messag
     check_boot(&check, filled);
     check_serial(&check, filled);
     check_slots(&check, filled);
+    check_watchdog(&check, filled);
 }

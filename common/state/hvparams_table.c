@@ -22,6 +22,9 @@ static const char *const discard_values[] = {"ignore", "unmap", "default", NULL}
 static const char *const mouse_values[] = {"mouse", "tablet", NULL};
 static const char *const kvm_flag_values[] = {"auto", "enabled", "disabled", NULL};
 static const char *const security_values[] = {"none", "pool", "user", NULL};
+static const char *const watchdog_values[] = {"i6300esb", "itco", NULL};
+static const char *const watchdog_action_values[] = {"reset", "shutdown",   "poweroff", "pause",
+                                                     "none",  "inject-nmi", NULL};
 static const char *const reboot_values[] = {"reboot", "exit", NULL};
 static const char *const migration_values[] = {"live", "non-live", NULL};
 
@@ -145,6 +148,16 @@ const struct hvparam hvparams_table[] = {
      .help = "live, or non-live: the guest is paused first"},
     {TEXT("migration_caps", ""), NODE, NOW,
      .help = "QEMU migration capabilities, separated by colons"},
+    {NUMBER("iothreads", 0, 0, 64), GUEST, NOW,
+     .help = "threads that serve the paravirtual disks, in turn; 0: QEMU's main thread does"},
+    {TEXT("watchdog", ""), .choices = watchdog_values, .may_be_empty = true, GUEST, NOW,
+     .help = "watchdog device that acts when the guest stops feeding it"},
+    {TEXT("watchdog_action", "reset"), .choices = watchdog_action_values, GUEST, NOW,
+     .help = "what the watchdog does"},
+    {TRUTH("virtio_rng", false), GUEST, NOW,
+     .help = "random number generator, fed from the node's /dev/urandom"},
+    {NUMBER("virtio_rng_rate", 0, 0, INT32_MAX), GUEST, NOW,
+     .help = "most bytes that virtio_rng gives in a second; 0: no limit"},
 };
 
 const size_t hvparams_count = COUNT(hvparams_table);

@@ -66,7 +66,9 @@ static void read_slots(const char *prefix, const json_t *ours, struct reading *r
         int *slot;
     } controllers[] = {{"scsi", &instance->scsi_slot},
                        {"balloon", &instance->balloon_slot},
-                       {"serial", &instance->serial_slot}};
+                       {"serial", &instance->serial_slot},
+                       {"rng", &instance->rng_slot},
+                       {"watchdog", &instance->watchdog_slot}};
     AUTO_FREE char *inner = memory_format("%sslots.", prefix);
     struct check check = {inner, reading->problems};
     const json_t *slots = check_object(&(struct check){prefix, reading->problems}, ours, "slots");
