@@ -67,7 +67,7 @@ would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this
     shift
     # shellcheck disable=SC2086
     hotplug web1 $action --dry-run --json
-    expect_json '.[0].text | startswith("would ")'
+    expect_json '.[0].result | startswith("would ")'
     expect_equal "$(jq -r '.[0].commands // [] | map(.execute) | join(" ")' <<<"$output")" "$*"
 }
 
