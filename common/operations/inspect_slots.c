@@ -96,6 +96,7 @@ static json_t *recorded_map(struct session *session, struct error *error)
     if (placement_assign(instance, &placement, error) < 0)
         return NULL;
     json_t *map = empty_map(placement.last_port);
+    use_slot(map, placement.sound_slot, "ours", "sound card (sound)");
     use_slot(map, placement.scsi_slot, "ours", "SCSI controller (scsi)");
     use_slot(map, placement.balloon_slot, "ours", "balloon (balloon)");
     use_slot(map, placement.serial_slot, "ours", "serial controller (spice)");

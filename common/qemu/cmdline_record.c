@@ -10,6 +10,7 @@
 
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
 /* "DRIVER,key=value,…" from what -device or -object take as JSON; numbers and booleans in QEMU's words. */
@@ -67,6 +68,7 @@ static void add_controllers(json_t *words, const struct instance *instance,
     for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= placement->last_port;
          slot++)
         add_device(words, cmdline_root_port(slot));
+    cmdline_sound(words, instance, plan, add_option);
     cmdline_threads(words, instance, add_option);
     cmdline_scsi(words, instance, plan, add_option);
     if (placement->balloon_slot != SLOT_NONE)
@@ -102,17 +104,21 @@ static void add_media(json_t *words, const struct instance *instance)
         cmdline_format(words, "-drive", "file=%s,format=raw,if=floppy,read-only=on", floppy);
 }
 
-static void add_agent(json_t *words, const struct instance *instance,
-                      const struct cmdline_plan *plan, const struct rundir *rundir)
+static void add_channels(json_t *words, const struct instance *instance,
+                         const struct cmdline_plan *plan, const struct rundir *rundir)
 {
-    if (!hvparams_truth(instance->hvparams, "use_guest_agent") ||
-        plan->placement->serial_slot == SLOT_NONE)
+    bool has_agent = hvparams_truth(instance->hvparams, "use_guest_agent");
+
+    if (plan->placement->serial_slot == SLOT_NONE)
         return;
-    add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
+    if (has_agent)
+        add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
     add_device(words, placement_hvinfo(instance, "virtio-serial-pci", "spice",
                                        plan->placement->serial_slot));
-    cmdline_pair(words, "-device",
-                 "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+    if (has_agent)
+        cmdline_pair(words, "-device",
+                     "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+    cmdline_vdagent(words, instance, plan, add_option);
 }
 
 static void add_process(json_t *words, const struct instance *instance,
@@ -164,16 +170,18 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
     else
         cmdline_pair(words, "-serial", "none");
     cmdline_word(words, "-usb");
-    if (cmdline_has_vnc(instance, plan))
-        cmdline_pair(words, "-device", "usb-tablet,id=tablet");
-    cmdline_vnc(words, instance, plan);
+    cmdline_usb(words, instance, plan, add_option);
+    cmdline_display(words, instance, plan, add_option);
     if (hvparams_truth(hvparams, "use_localtime"))
         cmdline_pair(words, "-rtc", "base=localtime");
     cmdline_chroot(words, plan, NULL);
     if (cpu[0] != '\0')
         cmdline_pair(words, "-cpu", cpu);
+    /* Without the word QEMU takes std. */
+    if (strcmp(hardware_vga(hvparams), "std") != 0 || hvparams_text(hvparams, "vga")[0] != '\0')
+        cmdline_pair(words, "-vga", hardware_vga(hvparams));
     cmdline_pair(words, "-uuid", instance->uuid);
-    add_agent(words, instance, plan, rundir);
+    add_channels(words, instance, plan, rundir);
     add_extra(words, instance);
     return words;
 }

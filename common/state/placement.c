@@ -9,6 +9,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/state/check.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
 enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 2 };
@@ -188,13 +189,15 @@ static int place_controllers(struct instance *instance, struct placement *placem
                              struct error *error)
 {
     const json_t *hvparams = instance->hvparams;
+    bool serial = hvparams_truth(hvparams, "use_guest_agent") || hardware_has_vdagent(hvparams);
     bool pci_watchdog = strcmp(hvparams_text(hvparams, "watchdog"), "i6300esb") == 0;
     const struct controller controllers[] = {
+        {"sound card", hardware_pci_sound(hvparams) != NULL, &instance->sound_slot,
+         &placement->sound_slot},
         {"SCSI controller", instance->scsi_slot > 0 || has_scsi_disk(instance),
          &instance->scsi_slot, &placement->scsi_slot},
         {"balloon", true, &instance->balloon_slot, &placement->balloon_slot},
-        {"guest agent's controller", hvparams_truth(hvparams, "use_guest_agent"),
-         &instance->serial_slot, &placement->serial_slot},
+        {"serial controller", serial, &instance->serial_slot, &placement->serial_slot},
         {"random number generator", hvparams_truth(hvparams, "virtio_rng"), &instance->rng_slot,
          &placement->rng_slot},
         {"watchdog", pci_watchdog, &instance->watchdog_slot, &placement->watchdog_slot},
@@ -366,7 +369,8 @@ int placement_assign(struct instance *instance, struct placement *placement, str
     int first = (int)hvparams_number(instance->hvparams, "kvm_pci_reservations");
     int ports = (int)hvparams_number(instance->hvparams, "hotplug_ports");
 
-    *placement = (struct placement){.scsi_slot = SLOT_NONE,
+    *placement = (struct placement){.sound_slot = SLOT_NONE,
+                                    .scsi_slot = SLOT_NONE,
                                     .balloon_slot = SLOT_NONE,
                                     .serial_slot = SLOT_NONE,
                                     .rng_slot = SLOT_NONE,

@@ -61,7 +61,7 @@ struct instance {
     char *disk_template;  /* "" unknown */
     /* Where its controllers sit: decided at the first start and then kept, so that no slot moves when disks come and
      * go. 0: not decided yet, or it has none. */
-    int scsi_slot, balloon_slot, serial_slot, rng_slot, watchdog_slot;
+    int sound_slot, scsi_slot, balloon_slot, serial_slot, rng_slot, watchdog_slot;
 };
 
 enum { INSTANCE_NAME_MAX = 200 };

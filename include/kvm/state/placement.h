@@ -17,7 +17,8 @@
 
 struct placement {
     struct slots slots;
-    int scsi_slot; /* SLOT_NONE: no controller */
+    int sound_slot; /* SLOT_NONE: no card that needs one */
+    int scsi_slot;  /* SLOT_NONE: no controller */
     int balloon_slot;
     int serial_slot; /* virtio-serial controller for guest agent or SPICE */
     int rng_slot;
