@@ -165,15 +165,14 @@ static void check_vnc_directory(struct launch *launch, const char *bind, const c
 static void check_vnc_address(struct launch *launch, const char *bind, const char *source,
                               struct messages *problems)
 {
+    bool has_port = launch->instance->network_port > VNC_FIRST_PORT;
     struct address address;
 
-    if (launch->instance->network_port <= VNC_FIRST_PORT) {
+    if (!has_port)
         messages_add(problems,
                      "%s: network_port: VNC on an address needs a port above 5900 (current value: "
                      "%lld)",
                      source, (long long)launch->instance->network_port);
-        return;
-    }
     if (!resolve(bind, 0, &address)) {
         messages_add(problems,
                      "%s: hvparams.vnc_bind_address: neither an address, nor an interface that "
@@ -182,7 +181,8 @@ static void check_vnc_address(struct launch *launch, const char *bind, const cha
         return;
     }
     launch->vnc_address = memory_format(address.family == AF_INET6 ? "[%s]" : "%s", address.text);
-    check_port(launch, &address, "vnc_bind_address", source, problems);
+    if (has_port)
+        check_port(launch, &address, "vnc_bind_address", source, problems);
 }
 
 static void check_vnc_certificates(const struct launch *launch, const char *source,
@@ -220,21 +220,23 @@ static void check_spice(struct launch *launch, const char *source, struct messag
     static const char *const files[] = {"spice-ca.pem", "spice.pem"};
     const json_t *hvparams = launch->instance->hvparams;
     const char *bind = hvparams_text(hvparams, "spice_bind");
+    bool has_port = launch->instance->network_port > 0;
     struct address address;
 
     if (bind[0] == '\0')
         return;
-    if (launch->instance->network_port <= 0)
+    if (!has_port)
         messages_add(problems, "%s: network_port: SPICE needs one (current value: %lld)", source,
                      (long long)launch->instance->network_port);
-    else if (!resolve(bind, hvparams_number(hvparams, "spice_ip_version"), &address))
+    if (!resolve(bind, hvparams_number(hvparams, "spice_ip_version"), &address))
         messages_add(problems,
                      "%s: hvparams.spice_bind: neither an address, nor an interface that has one "
                      "of spice_ip_version (current value: \"%s\")",
                      source, bind);
     else {
         launch->spice_address = memory_copy(address.text);
-        check_port(launch, &address, "spice_bind", source, problems);
+        if (has_port)
+            check_port(launch, &address, "spice_bind", source, problems);
     }
     for (size_t i = 0; hvparams_truth(hvparams, "spice_use_tls") && i < COUNT(files); i++) {
         AUTO_FREE char *path = memory_format("%s/%s", launch->node->path, files[i]);
