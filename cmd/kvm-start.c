@@ -14,6 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/adopt.h"
 #include "kvm/operations/select.h"
 #include "kvm/operations/start.h"
 
@@ -21,11 +22,14 @@ enum { START_TIMEOUT_MS = 60000, PARALLEL_STARTS = 4 };
 
 struct options {
     struct cli_common common;
+    const char *adopt;
     int64_t parallel;
     bool all, paused;
 };
 
 static const struct cli_option option_table[] = {
+    {"adopt", 0, CLI_TEXT, offsetof(struct options, adopt), "INSTANCE",
+     "make a new runtime file for a QEMU (name or pid) that runs without a good one", 0, 0},
     {"all", 0, CLI_FLAG, offsetof(struct options, all), NULL,
      "every definition in the directory instances of the configuration directory", 0, 0},
     {"paused", 0, CLI_FLAG, offsetof(struct options, paused), NULL,
@@ -34,7 +38,8 @@ static const struct cli_option option_table[] = {
      1000},
 };
 
-static const char *const usage[] = {"FILE|DIR|-...|--all [--paused] [--dry-run]", NULL};
+static const char *const usage[] = {"FILE|DIR|-...|--all [--paused] [--dry-run]",
+                                    "--adopt NAME|PID [FILE]", NULL};
 
 static const char *const notes[] = {
     "FILE is an instance definition, see kvm-instance(5); - reads it from standard input.",
@@ -140,6 +145,60 @@ static int prepare(const struct options *options, const struct cli_arguments *wo
     return 0;
 }
 
+/* ---- --adopt ---- */
+
+struct adoption {
+    struct rundir rundir;
+    struct node node;
+    const char *who;
+    struct adopt_options options;
+};
+
+static void adopt(void *context, size_t index, struct result *result)
+{
+    const struct adoption *adoption = context;
+
+    (void)index;
+    adopt_run(&adoption->rundir, &adoption->node, adoption->who, &adoption->options, result);
+}
+
+static int prepare_adoption(const struct options *options, const struct cli_arguments *words,
+                            struct adoption *adoption, struct error *error)
+{
+    if (options->all || options->paused || words->count > 1)
+        return error_set(error, STATUS_USAGE,
+                         "--adopt takes one definition at most, and neither --all nor --paused");
+    adoption->who = options->adopt;
+    adoption->options = (struct adopt_options){
+        .definition = words->count > 0 ? words->items[0] : NULL,
+        .dry_run = options->common.dry_run,
+        .timeout_ms =
+            options->common.timeout_ms >= 0 ? options->common.timeout_ms : START_TIMEOUT_MS,
+        .wait_lock_ms = options->common.wait_lock_ms,
+    };
+    if (node_open(&adoption->node, options->common.conf_dir, error) < 0)
+        return -1;
+    return rundir_open(&adoption->rundir, options->common.run_dir, false, error);
+}
+
+static enum status run_adoption(const struct options *options, const struct cli_arguments *words)
+{
+    struct adoption adoption = {.rundir = {.fd = -1}};
+    struct report report = {.json = options->common.json};
+    struct error error = {0};
+    enum status result;
+
+    if (prepare_adoption(options, words, &adoption, &error) < 0) {
+        log_error("%s", error.text);
+        result = error.status;
+    } else {
+        result = report_run(&report, 1, 1, adopt, &adoption);
+    }
+    node_close(&adoption.node);
+    rundir_close(&adoption.rundir);
+    return result;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.parallel = PARALLEL_STARTS};
@@ -151,6 +210,8 @@ int main(int argc, char **argv)
     int status = cli_parse(&command, argc, argv, &options, &words);
     if (status >= 0)
         return status;
+    if (options.adopt != NULL)
+        return cli_finish(run_adoption(&options, &words));
     enum status result;
     if (prepare(&options, &words, &job, &error) < 0) {
         log_error("%s", error.text);

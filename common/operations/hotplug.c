@@ -89,9 +89,12 @@ static int check_state(struct hotplug *hotplug, struct error *error)
     if (!session_is_live(session))
         return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
     if (!session->has_runtime)
-        return error_set(error, STATUS_STATE, "its runtime file %s%s, so its devices are not known",
-                         session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
-                         session->runtime_fault.text);
+        return error_set(
+            error, STATUS_STATE,
+            "its runtime file %s%s, so its devices are not known; 'kvm-start --adopt %s' "
+            "makes a new one",
+            session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
+            session->runtime_fault.text, hotplug->name);
     if (session->runtime.state == RUNTIME_STARTING)
         return error_set(error, STATUS_STATE,
                          "its start was interrupted; repeat 'kvm-start' or 'kvm-stop %s'",

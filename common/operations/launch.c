@@ -34,6 +34,11 @@ static int return_uid(void *plan, struct error *error)
     return launch->user == LAUNCH_POOL ? launch_return_uid(launch, error) : 0;
 }
 
+json_t *launch_record(const struct launch *launch)
+{
+    return cmdline_record(launch->instance, &launch->plan, launch->rundir);
+}
+
 static int record_intent(void *plan, struct error *error)
 {
     struct launch *launch = plan;
@@ -48,7 +53,7 @@ static int record_intent(void *plan, struct error *error)
     runtime->start_time = 0;
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", process_boot_id());
     json_decref(runtime->kvm_cmd);
-    runtime->kvm_cmd = cmdline_record(launch->instance, &launch->plan, launch->rundir);
+    runtime->kvm_cmd = launch_record(launch);
     return runtime_commit(launch->rundir, runtime, error);
 }
 

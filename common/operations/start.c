@@ -67,10 +67,11 @@ static int start_live(struct start *start, struct session *session, struct error
     if (!session->has_runtime)
         return error_set(
             error, STATUS_STATE,
-            "it runs (pid %d) but its runtime file %s%s; 'kvm-stop --force %s' ends it",
+            "it runs (pid %d) but its runtime file %s%s; 'kvm-start --adopt %s' makes a new one, "
+            "'kvm-stop --force %s' ends it",
             (int)session->process.pid,
             session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
-            session->runtime_fault.text, session->name);
+            session->runtime_fault.text, session->name, session->name);
     if (start->uuid_given && strcmp(runtime->instance.uuid, start->instance.uuid) != 0)
         return error_set(error, STATUS_STATE,
                          "an instance of this name runs with another uuid (%s, the definition says "

@@ -41,6 +41,9 @@ void launch_release(struct launch **launch);
  * "files": [...]}. New object. */
 json_t *launch_describe(const struct launch *launch);
 
+/* kvm_cmd as launch_run would record it. New array. */
+json_t *launch_record(const struct launch *launch);
+
 /* Do it. The instance lock is held by the caller; `runtime` holds the instance (runtime_begin, or loaded for a
  * reboot) and gets kvm_cmd, pid and state. Warnings: what works but not as asked (event log, memory). */
 int launch_run(struct launch *launch, struct runtime *runtime, const struct launch_options *options,

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What adopt.c, adopt_words.c and adopt_devices.c share. */
+#ifndef KVM_OPERATIONS_ADOPT_PRIVATE_H
+#define KVM_OPERATIONS_ADOPT_PRIVATE_H
+
+#include <stdbool.h>
+#include <jansson.h>
+#include "kvm/base/clock.h"
+#include "kvm/base/error.h"
+#include "kvm/qemu/qmp.h"
+#include "kvm/state/rundir.h"
+
+/* ---- adopt_words.c: the command line, pure ---- */
+
+/* The words of a process as an array of strings; NULL with an error. */
+json_t *adopt_read_words(int pid, struct error *error);
+
+/* The definition, without disks and NICs, that this command line was built from, as far as it tells: name, uuid,
+ * beparams, hvparams, network_port. Words that no definition makes go into kvm_extra. New object. */
+json_t *adopt_definition(const json_t *words, struct messages *problems);
+
+const char *adopt_word_at(const json_t *words, size_t index); /* "" behind the end */
+/* By its id: a disk or a NIC. They are looked at in QEMU itself, since some came and went after the start. */
+bool adopt_is_device(const char *id);
+
+/* adopt_compare.c: what the suite would start for the adopted instance against what runs: a problem for each word that differs.
+ * Descriptors' numbers, disks and NICs (QEMU tells those) and -incoming are passed over. */
+void adopt_compare_words(const json_t *running, const json_t *expected, struct messages *problems);
+
+/* The value of the first `option`, NULL when it is not there; borrowed. */
+const char *adopt_word(const json_t *words, const char *option);
+
+/* ---- adopt_devices.c: what QEMU has ---- */
+
+struct adopt_look {
+    struct qmp *qmp;
+    const struct rundir *rundir;
+    const char *name;
+    int pid;
+    const json_t *words;
+    deadline_t deadline;
+    struct messages *problems, *notes;
+    /* Filled by adopt_look: */
+    json_t *disks, *nics;                     /* entries of a definition, with uuid and hvinfo */
+    json_t *taps;                             /* uuid of a NIC to the name of its tap */
+    char cdrom[4096];                         /* image in the drive "cdrom"; "" none */
+    int scsi_slot, balloon_slot, serial_slot; /* 0: none */
+};
+
+/* Ask QEMU. -1 when it does not answer; what it answers and can't be understood is a problem. */
+int adopt_look(struct adopt_look *look, struct error *error);
+void adopt_look_release(struct adopt_look *look);
+
+/* In adopt_nics.c: the entries of the NICs. */
+void adopt_look_at_nics(struct adopt_look *look, const json_t *devices, const json_t *buses);
+
+/* Property of a device by id; new reference, NULL when it has none. */
+json_t *adopt_property(struct adopt_look *look, const char *id, const char *property);
+/* hvinfo of a PCI device: where query-pci shows it. NULL: it is not there. New object. */
+json_t *adopt_place(const json_t *buses, const char *driver, const char *id);
+/* The uuid whose first three groups the id has ("disk-7c079136-2573-4112"); the rest is derived from the id, always the
+ * same. False: the id is of another form. */
+bool adopt_uuid(const char *id, char uuid[37]);
+
+#endif

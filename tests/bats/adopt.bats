@@ -1,0 +1,164 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# kvm-start --adopt: a QEMU that runs without a good runtime file gets a new one, and nothing is guessed.
+
+load helper
+
+lose_runtime() { # NAME: keeps a copy
+    cp "$RUN_DIR/conf/$1.runtime" "$TEST_DIR/$1.lost"
+    rm "$RUN_DIR/conf/$1.runtime"
+}
+
+# The same, but for what a start notes only in the fifth element, and the last groups of uuids that only it knew.
+expect_same_runtime() { # NAME
+    diff <(ganeti_part "$TEST_DIR/$1.lost") <(ganeti_part "$RUN_DIR/conf/$1.runtime")
+}
+
+ganeti_part() { # FILE
+    jq -S '[.[0], (.[1] | map([.mac, .uuid, .nicparams, .hvinfo])), (.[3] | map([.[0].hvinfo, .[0].mode, .[1]])),
+        (.[2] | {machine_version, kvm_flag, kernel_path, initrd_path, root_path, kernel_args, cpu_type, use_chroot,
+            security_model, use_guest_agent, serial_console, boot_order, reboot_behavior, cdrom_image_path})]' "$1"
+}
+
+everything() { # NAME [JQ-FILTER]: a definition that uses much
+    definition "$1" '.hvparams += {use_guest_agent: true, reboot_behavior: "exit", cpu_type: "qemu64,+ssse3"}
+        | .beparams.vcpus = 2
+        | .disks = [{path: "'"$(disk one 8)"'", cache: "none", aio: "native", discard: "unmap", serial: "a1"},
+                    {path: "'"$(disk two 8)"'", mode: "ro", bus: "scsi", name: "second"}]
+        | .nics = [{name: "lan", nicparams: {mode: "bridged", link: "br0"}},
+                   {nicparams: {mode: "bridged", link: "br1"}}]
+        | '"${2:-.}"
+}
+
+# bats test_tags=guest
+@test "a lost runtime file is made again from QEMU alone, with what was plugged in; all goes on with it" {
+    network br0 br1
+    suite kvm-start "$(everything web1)"
+    expect_status 0
+    suite kvm-hotplug web1 add-disk "path=$(disk hot,plugged 8)" name=hot iops=500
+    expect_status 0
+    pid=$(qemu_pid web1)
+    lose_runtime web1
+    suite kvm-hotplug web1 list
+    expect_status 3
+    suite kvm-start --adopt web1 --dry-run
+    expect_status 0
+    expect_output "can be adopted (pid $pid, running): 3 disks, 2 NICs"
+    [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "--dry-run wrote"
+    suite kvm-start --adopt "$pid"
+    expect_status 0
+    expect_output "web1: adopted (pid $pid, running): 3 disks, 2 NICs"
+    expect_same_runtime web1
+    suite kvm-info --json web1
+    expect_json '.[0].state == "running" and ([.[0].disks[], .[0].nics[] | .state] | all(. == "present"))'
+    expect_equal "$(jq '.[3][2][0].params.iops' "$RUN_DIR/conf/web1.runtime")" 500
+    guest_run web1 true
+    suite kvm-hotplug web1 del-disk "$TEST_DIR/hot,plugged.img"
+    expect_status 0
+    suite kvm-stop web1 --reboot
+    expect_status 0
+    diff <(jq -S '[.[1][].hvinfo, .[3][][0].hvinfo]' "$RUN_DIR/conf/web1.runtime") \
+        <(jq -S '[.[1][].hvinfo, .[3][:2][][0].hvinfo]' "$TEST_DIR/web1.lost")
+    suite kvm-stop web1 --force
+    expect_status 0
+    expect_nothing_left web1
+}
+
+@test "with its definition the names, tags and limits come back as well" {
+    network br0 br1
+    suite kvm-start --paused "$(everything web1 '.hvparams.kernel_path = "" | .hvparams.initrd_path = ""
+        | .tags = ["prod"] | .beparams = {maxmem: 64, minmem: 32, vcpus: 2}')"
+    expect_status 0
+    lose_runtime web1
+    echo 'no runtime' >"$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1 "$TEST_DIR/web1.json"
+    expect_status 0
+    expect_same_runtime web1
+    diff <(jq -S '.[4].instance | del(.disks, .nics, .hvparams)' "$TEST_DIR/web1.lost") \
+        <(jq -S '.[4].instance | del(.disks, .nics, .hvparams)' "$RUN_DIR/conf/web1.runtime")
+    expect_equal "$(jq -r '.[1][0].name, .[3][1][0].name' "$RUN_DIR/conf/web1.runtime" | paste -sd' ')" "lan second"
+    suite kvm-start --adopt web1
+    expect_status 0
+    expect_output "its runtime file is in order"
+    # The start is finished as if nothing had been.
+    suite kvm-start "$TEST_DIR/web1.json"
+    expect_status 0
+    expect_equal "$(qmp web1 query-status | jq -r .status)" running
+}
+
+@test "on q35, in a chroot, as a user of the pool" {
+    echo '{"uid_pool": "4000-4009"}' >"$CONF_DIR/kvm-defaults.json"
+    network br0 br1
+    suite kvm-start "$(everything web1 '.hvparams |= del(.kernel_args) | .hvparams += {machine_version: "q35", kernel_path: "", initrd_path: "",
+        use_chroot: true, security_model: "pool"} | .disks[0] |= del(.aio) | .beparams.memory = 32')"
+    expect_status 0
+    lose_runtime web1
+    suite kvm-start --adopt web1
+    expect_status 0
+    expect_same_runtime web1
+    suite kvm-stop --force web1
+    expect_status 0
+    expect_nothing_left web1
+}
+
+@test "what a definition says otherwise than QEMU is told, all at once, and nothing is written" {
+    suite kvm-start "$(empty_definition web1 '.disks = [{path: "'"$(disk one 8)"'"}]')"
+    lose_runtime web1
+    suite kvm-start --adopt web1 "$(empty_definition web1 '.beparams.vcpus = 3 | .hvparams.acpi = false
+        | .disks = [{path: "'"$(disk one 8)"'"}, {path: "'"$(disk other 8)"'"}]')"
+    expect_status 3
+    expect_error "beparams.vcpus: it runs with 1 (current value: 3)"
+    expect_error "disks[1]: QEMU does not have it (path $TEST_DIR/other.img)"
+    expect_error "acpi=off: it would be started with this, but does not run with it"
+    [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
+    qemu_lives web1
+}
+
+@test "what QEMU alone can't tell is refused with the reason" {
+    echo secret >"$TEST_DIR/password"
+    chmod 0600 "$TEST_DIR/password"
+    suite kvm-start "$(empty_definition web1 '.network_port = 11971 | .disks = [{path: "'"$(disk one 8)"'"}]
+        | .hvparams += {vnc_bind_address: "127.0.0.1", vnc_password_file: "'"$TEST_DIR/password"'"}')"
+    expect_status 0
+    lose_runtime web1
+    rm "$TEST_DIR/one.img"
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "the files of its password or certificates are not known: give the definition"
+    expect_error "its image has been deleted"
+    expect_error "'kvm-start --adopt web1 FILE'"
+    [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
+    disk one 8
+    suite kvm-start --adopt web1 "$TEST_DIR/web1.json"
+    expect_status 3
+    expect_error "its image has been deleted"
+}
+
+@test "somebody else's device, process or name is refused" {
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 0
+    lose_runtime web1
+    qmp web1 blockdev-add '{"driver": "null-co", "node-name": "mine"}'
+    qmp web1 device_add '{"driver": "virtio-blk-pci", "id": "mine", "drive": "mine", "bus": "pci.0", "addr": "0x9"}'
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "disk mine"
+    suite kvm-start --adopt $$
+    expect_status 3
+    expect_error "is no QEMU with a -name"
+    suite kvm-start --adopt nobody
+    expect_status 3
+    expect_error "no QEMU holds the lock on $RUN_DIR/pid/nobody"
+    suite kvm-start --adopt ../web1
+    expect_status 2
+    suite kvm-start --adopt web1 one.json two.json
+    expect_status 2
+    suite kvm-start --adopt web1 "$TEST_DIR/missing.json"
+    [[ $status -ne 0 ]] || fail "a missing definition was taken"
+    expect_error missing.json
+    kill -STOP "$(qemu_pid web1)"
+    suite kvm-start --adopt web1 --timeout 1
+    kill -CONT "$(qemu_pid web1)"
+    [[ $status -ne 0 ]] || fail "a silent QEMU was adopted"
+    [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
+}
