@@ -175,6 +175,20 @@ static bool parse_number(const struct cli_option *option, const char *value, int
     return text_number(value, option->low, option->high, number);
 }
 
+static void append(void *target, const char *value)
+{
+    const char **list;
+    size_t count = 0;
+
+    memcpy(&list, target, sizeof list);
+    while (list != NULL && list[count] != NULL)
+        count++;
+    list = memory_resize(list, count + 2, sizeof *list);
+    list[count] = value;
+    list[count + 1] = NULL;
+    memcpy(target, &list, sizeof list);
+}
+
 /* `target` points into the program's struct; copied, for nothing is known of its alignment. */
 static int store(const struct parse *parse, const struct cli_option *option, void *target,
                  const char *value)
@@ -183,8 +197,12 @@ static int store(const struct parse *parse, const struct cli_option *option, voi
     int64_t number = 0;
     if (option->kind == CLI_FLAG) {
         memcpy(target, &on, sizeof on);
-    } else if (option->kind == CLI_TEXT) {
+    } else if (option->kind == CLI_TEXT || option->kind == CLI_OPTIONAL) {
+        if (value == NULL)
+            value = "";
         memcpy(target, &value, sizeof value);
+    } else if (option->kind == CLI_LIST) {
+        append(target, value);
     } else {
         if (!parse_number(option, value, &number))
             return bad_value(parse, option, value);
@@ -208,7 +226,7 @@ static int take_option(struct parse *parse, const struct cli_option *option, cha
         log_error("--%s takes no value", option->name);
         return usage(parse);
     }
-    if (option->kind != CLI_FLAG && value == NULL) {
+    if (option->kind != CLI_FLAG && option->kind != CLI_OPTIONAL && value == NULL) {
         if (parse->next >= parse->argc) {
             log_error("--%s needs a value: --%s %s", option->name, option->name, option->argument);
             return usage(parse);
@@ -242,7 +260,7 @@ static int take_letters(struct parse *parse, const char *letters)
             log_error("unknown option -%.1s", letters);
             return usage(parse);
         }
-        bool rest = option->kind != CLI_FLAG && letters[1] != '\0';
+        bool rest = option->kind != CLI_FLAG && option->kind != CLI_OPTIONAL && letters[1] != '\0';
         int status = take_option(parse, option, base, rest ? letters + 1 : NULL);
         if (status != GO_ON || rest)
             return status;

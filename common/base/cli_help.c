@@ -67,8 +67,12 @@ static void print_option(const struct cli_option *option)
     }
     if (option->letter != 0)
         snprintf(letter, sizeof letter, "-%c, ", option->letter);
-    snprintf(left, sizeof left, "  %s--%s%s%s", letter, option->name,
-             option->argument != NULL ? " " : "", option->argument != NULL ? option->argument : "");
+    bool optional = option->kind == CLI_OPTIONAL;
+    snprintf(left, sizeof left, "  %s--%s%s%s%s", letter, option->name,
+             option->argument == NULL ? ""
+             : optional               ? "[="
+                                      : " ",
+             option->argument != NULL ? option->argument : "", optional ? "]" : "");
     size_t wide = columns(left, strlen(left));
     fputs(left, stdout);
     if (wide + 2 > HELP_COLUMN) {
@@ -116,7 +120,7 @@ static void print_words(const struct cli_option *options, size_t count, bool arg
             continue;
         if (!arguments)
             printf("--%s\n", options[i].name);
-        else if (options[i].argument != NULL)
+        else if (options[i].argument != NULL && options[i].kind != CLI_OPTIONAL)
             printf("argument:--%s:%s\n", options[i].name, options[i].argument);
     }
 }

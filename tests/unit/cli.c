@@ -12,7 +12,8 @@ struct options {
     struct cli_common common;
     bool force;
     int64_t slot, pause_ms;
-    const char *file;
+    const char *file, *which;
+    const char **places;
 };
 
 static const struct cli_option table[] = {
@@ -22,6 +23,8 @@ static const struct cli_option table[] = {
     {"pause", 0, CLI_SECONDS, offsetof(struct options, pause_ms), "SECONDS",
      "a help text that is so long that it does not fit into one line of eighty columns at all", 0,
      10000},
+    {"which", 0, CLI_OPTIONAL, offsetof(struct options, which), "WHICH", "all or some", 0, 0},
+    {"place", 0, CLI_LIST, offsetof(struct options, places), "PLACE", "one more", 0, 0},
     {"file", 0, CLI_TEXT, offsetof(struct options, file), "FILE", "what to read", 0, 0}};
 static const char *const usage_lines[] = {"INSTANCE… [--force]", "--all", NULL};
 static const char *const actions[] = {"add", "del", NULL};
@@ -119,6 +122,27 @@ TEST(mixed, "options and operands mix, values come attached or apart")
     CHECK_TEXT(attempt.options.file, "a=b");
     CHECK(attempt.options.force && !attempt.options.common.json);
     free(attempt.arguments.items);
+    return true;
+}
+
+TEST(optional, "a value may be left out where it is optional, and a list grows with each")
+{
+    struct attempt attempt;
+    CHECK_NUMBER(parse(&attempt, "web1"), -1);
+    free(attempt.arguments.items);
+    CHECK(attempt.options.which == NULL && attempt.options.places == NULL);
+    CHECK_NUMBER(parse(&attempt, "--which web1 --place a --place=b=c"), -1);
+    CHECK_TEXT(attempt.options.which, "");
+    CHECK_TEXT(attempt.arguments.items[0], "web1");
+    free(attempt.arguments.items);
+    CHECK_TEXT(attempt.options.places[0], "a");
+    CHECK_TEXT(attempt.options.places[1], "b=c");
+    CHECK(attempt.options.places[2] == NULL);
+    free(attempt.options.places);
+    CHECK_NUMBER(parse(&attempt, "--which=a,b"), -1);
+    CHECK_TEXT(attempt.options.which, "a,b");
+    free(attempt.arguments.items);
+    CHECK(refuses("--place", "--place needs a value"));
     return true;
 }
 
@@ -261,5 +285,5 @@ TEST(begins, "a program that is started with closed descriptors never opens a fi
     return true;
 }
 
-UNIT_MAIN(UNIT(mixed), UNIT(letters), UNIT(common), UNIT(refused), UNIT(helps), UNIT(version),
-          UNIT(full_disk), UNIT(words), UNIT(begins))
+UNIT_MAIN(UNIT(mixed), UNIT(optional), UNIT(letters), UNIT(common), UNIT(refused), UNIT(helps),
+          UNIT(version), UNIT(full_disk), UNIT(words), UNIT(begins))

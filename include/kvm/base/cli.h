@@ -22,8 +22,10 @@
 #include "kvm/base/error.h"
 
 enum cli_kind {
-    CLI_FLAG,   /* bool */
-    CLI_TEXT,   /* const char *, borrowed from argv */
+    CLI_FLAG, /* bool */
+    CLI_TEXT, /* const char *, borrowed from argv */
+    CLI_OPTIONAL, /* the same, with a value only where "=" brings one: --name is "", --name=value is value */
+    CLI_LIST, /* const char **, each time it is given one more, NULL-terminated; NULL: never given */
     CLI_NUMBER, /* int64_t in [low, high] */
     CLI_SECONDS, /* int64_t, milliseconds; the user writes seconds, "2.5" is fine; [low, high] in ms */
     CLI_HEADING, /* no option: a heading in --help */
