@@ -4,6 +4,7 @@
 #define KVM_OPERATIONS_IMAGE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include "kvm/base/error.h"
 
 /* Can it be opened with these flags, and is it a file (not empty) or a block device? Adds problems with `where`. */
@@ -12,5 +13,9 @@ void image_check(const char *path, int flags, const char *where, bool *is_block,
 
 /* Open for QEMU; -1 with STATUS_FAILED. */
 int image_open(const char *path, int flags, struct error *error);
+
+/* Make the open file an empty qcow2 image (version 3, clusters of 64 KiB) of a disk of `size` bytes; what it held is
+ * gone. -1 with errno. */
+int image_make_qcow2(int descriptor, int64_t size);
 
 #endif
