@@ -49,6 +49,8 @@ static const struct cli_command command = {
 };
 
 struct job {
+    struct rundir rundir;
+    struct node node;
     struct selection selection;
     struct cleanup_options cleanup;
 };
@@ -56,8 +58,7 @@ struct job {
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
-    cleanup_instance(&job->selection.rundir, &job->selection.node, job->selection.names[index],
-                     &job->cleanup, result);
+    cleanup_instance(&job->rundir, &job->node, job->selection.names[index], &job->cleanup, result);
 }
 
 static void print_findings(const struct result *result)
@@ -79,10 +80,16 @@ static int prepare(const struct options *options, const struct cli_arguments *na
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
-    if (select_open(names, options->all, &options->common, &job->selection, error) < 0)
+    if (select_check(names, options->all, error) < 0 ||
+        node_open(&job->node, options->common.conf_dir, error) < 0)
         return -1;
-    if (job->selection.notice.text[0] != '\0')
-        log_warning("%s", job->selection.notice.text);
+    if (rundir_open(&job->rundir, options->common.run_dir, false, error) < 0) {
+        if (error->status != STATUS_STATE || !options->all)
+            return -1;
+        log_warning("%s", error->text); /* nothing there is nothing to do, but it may be a slip */
+        return 0;
+    }
+    select_instances(&job->rundir, names, options->all, &job->selection);
     return 0;
 }
 
@@ -90,7 +97,7 @@ int main(int argc, char **argv)
 {
     struct options options = {.parallel = PARALLEL_CLEANUPS};
     struct cli_arguments names;
-    struct job job = {.selection = SELECTION_NONE};
+    struct job job = {.rundir = {.fd = -1}};
     struct error error = {0};
 
     cli_begin(argc, argv, &command);
@@ -106,5 +113,7 @@ int main(int argc, char **argv)
         result = report_run(&report, job.selection.count, (size_t)options.parallel, work, &job);
     }
     select_release(&job.selection);
+    node_close(&job.node);
+    rundir_close(&job.rundir);
     return cli_finish(result);
 }

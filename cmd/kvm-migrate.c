@@ -26,8 +26,10 @@ struct options {
     struct cli_common common;
     const char *remote, *address, *on_deadline, *token;
     const char *compression, *x509;
-    int64_t port, bandwidth, downtime, deadline_ms, multifd;
-    bool auto_converge, plain_tcp, tunnel, non_live;
+    const char *copy_disks;
+    const char **disk_paths;
+    int64_t port, bandwidth, downtime, deadline_ms, multifd, disk_port;
+    bool overwrite_disks, auto_converge, plain_tcp, tunnel, non_live;
 };
 
 #define OPTION(field) offsetof(struct options, field)
@@ -60,6 +62,14 @@ static const struct cli_option option_table[] = {
     {"plain-tcp", 0, CLI_FLAG, OPTION(plain_tcp), NULL,
      "do not encrypt the memory (it is, with a one-time key)", 0, 0},
     {"non-live", 0, CLI_FLAG, OPTION(non_live), NULL, "pause the guest before copying", 0, 0},
+    {"copy-disks", 0, CLI_OPTIONAL, OPTION(copy_disks), "DISKS",
+     "copy local disks as well: all, or those named with commas", 0, 0},
+    {"disk-path", 0, CLI_LIST, OPTION(disk_paths), "DISK=PATH",
+     "where a copied disk will be on the target; may be repeated", 0, 0},
+    {"disk-port", 0, CLI_NUMBER, OPTION(disk_port), "PORT",
+     "port for the disks (the one after --port); 0: any free one", 0, 65535},
+    {"overwrite-disks", 0, CLI_FLAG, OPTION(overwrite_disks), NULL,
+     "copied disks may take the place of what is there", 0, 0},
     {"token", 0, CLI_TEXT, OPTION(token), "TOKEN",
      "commit and abort on the target: the source's word", 0, 0},
 };
@@ -114,6 +124,43 @@ static void observe(const char *what)
     log_detail("%s", what);
 }
 
+/* How far the disks are: JSON of each, or text of all. The caller frees. */
+static char *disks_text(const struct migrate_progress *progress)
+{
+    int64_t copied = 0, total = 0;
+    size_t ready = 0;
+    AUTO_JSON json_t *list = memory_json(json_array());
+
+    for (size_t i = 0; i < progress->disk_count; i++) {
+        const struct migrate_disk_progress *disk = &progress->disks[i];
+        copied += disk->copied;
+        total += disk->total;
+        ready += disk->ready;
+        json_array_append_new(
+            list, memory_json(json_pack("{s:s, s:I, s:I, s:b}", "disk", disk->disk, "copied",
+                                        (json_int_t)disk->copied, "total", (json_int_t)disk->total,
+                                        "ready", (int)disk->ready)));
+    }
+    if (as_json)
+        return json_compact(list);
+    if (strcmp(progress->phase, "disks") != 0)
+        return memory_copy("");
+    AUTO_FREE char *text = memory_format(
+        "disks: %3d %%, %lld of %lld MiB, %zu of %zu ready",
+        total > 0 ? (int)((double)copied * 100 / (double)total) : 0, (long long)(copied >> 20),
+        (long long)(total >> 20), ready, progress->disk_count);
+    for (size_t i = 0; i < progress->disk_count && progress->disk_count > 1; i++) {
+        const struct migrate_disk_progress *disk = &progress->disks[i];
+        AUTO_FREE char *before = text;
+        text = memory_format(
+            "%s; %s %d %%", before, disk->disk,
+            disk->total > 0 ? (int)((double)disk->copied * 100 / (double)disk->total) : 0);
+    }
+    char *result = text;
+    text = NULL;
+    return result;
+}
+
 /* A line redrawn on a terminal, a line now and then when not, JSON lines with --json. */
 static void show_progress(const struct migrate_progress *progress)
 {
@@ -125,15 +172,20 @@ static void show_progress(const struct migrate_progress *progress)
     if (!terminal && (progress->seconds - last) * 1000 < LINE_EVERY_MS)
         return;
     last = progress->seconds;
+    AUTO_FREE char *disks = disks_text(progress);
     if (as_json)
         fprintf(stderr,
                 "{\"phase\": \"%s\", \"percent\": %d, \"transferred\": %lld, \"remaining\": %lld, "
                 "\"mbps\": %.1f, \"dirty_bytes_per_second\": %lld, \"expected_downtime_ms\": %lld, "
-                "\"seconds\": %.1f}\n",
+                "\"seconds\": %.1f%s%s}\n",
                 progress->phase, percent, (long long)progress->transferred,
                 (long long)progress->remaining, progress->mbps,
                 (long long)progress->dirty_bytes_per_s, (long long)progress->expected_downtime_ms,
-                progress->seconds);
+                progress->seconds, progress->disk_count > 0 ? ", \"disks\": " : "",
+                progress->disk_count > 0 ? disks : "");
+    else if (disks[0] != '\0')
+        fprintf(stderr, "%s%s%s", terminal ? "\r\033[K" : "kvm-migrate: ", disks,
+                terminal ? "" : "\n");
     else
         fprintf(stderr,
                 "%s%s: %3d %%, %lld MiB sent, %lld left, %.0f MiB/s, dirty %lld MiB/s, expected "
@@ -216,13 +268,33 @@ static int check_options(const struct options *options, struct error *error)
     return 0;
 }
 
+static int check_disk_options(const struct options *options, struct error *error)
+{
+    bool others =
+        options->disk_paths != NULL || options->overwrite_disks || options->disk_port >= 0;
+
+    if (options->copy_disks == NULL && others)
+        return error_set(
+            error, STATUS_USAGE,
+            "--disk-path, --disk-port and --overwrite-disks go with --copy-disks only");
+    if (options->copy_disks != NULL && options->tunnel)
+        return error_set(error, STATUS_USAGE,
+                         "--copy-disks and --tunnel exclude each other: a tunnel is one stream, "
+                         "and each disk needs one of its own");
+    if (options->disk_port > 0 && options->disk_port == options->port)
+        return error_set(error, STATUS_USAGE,
+                         "--disk-port: must not be that of --port (current value: %lld)",
+                         (long long)options->disk_port);
+    return 0;
+}
+
 static int prepare(struct job *job, struct error *error)
 {
     const struct options *options = &job->options;
     const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
 
     if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
-        check_options(options, error) < 0)
+        check_options(options, error) < 0 || check_disk_options(options, error) < 0)
         return -1;
     if (options->common.dry_run && !takes_target(job->words.items[1]))
         return error_set(error, STATUS_USAGE,
@@ -243,6 +315,10 @@ static int prepare(struct job *job, struct error *error)
         .multifd = options->multifd,
         .multifd_compression = options->compression != NULL ? options->compression : "none",
         .tls_x509 = options->x509,
+        .copy_disks = options->copy_disks,
+        .disk_paths = options->disk_paths,
+        .disk_port = options->disk_port,
+        .overwrite_disks = options->overwrite_disks,
         .auto_converge = options->auto_converge,
         .plain_tcp = options->plain_tcp,
         .tunnel = options->tunnel,
@@ -279,8 +355,10 @@ static enum status run(struct job *job, struct error *error)
 
 int main(int argc, char **argv)
 {
-    struct job job = {.rundir = {.fd = -1},
-                      .options = {.port = -1, .bandwidth = -1, .downtime = -1, .deadline_ms = -1}};
+    struct job job = {
+        .rundir = {.fd = -1},
+        .options = {
+            .port = -1, .bandwidth = -1, .downtime = -1, .deadline_ms = -1, .disk_port = -1}};
     struct error error = {0};
 
     cli_begin(argc, argv, &command);

@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "migrate_private.h"
+#include "migrate_disks.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/transaction.h"
@@ -94,9 +94,16 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     AUTO_QMP struct qmp *qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
     if (qmp == NULL)
         return -1;
+    copies_yank(qmp, runtime, clock_earlier(deadline, clock_deadline(SETTLE_MS)));
     cancel_copy(qmp, deadline);
     if (wait_until_settled(qmp, clock_earlier(deadline, clock_deadline(SETTLE_MS)), error) < 0)
         return -1;
+    if (copies_drop(qmp, runtime, deadline, error) < 0) {
+        struct error ignored;
+        error->status = STATUS_INCOMPLETE;
+        continue_here(session, qmp, deadline, &ignored);
+        return error_append(error, "; 'kvm-migrate %s recover' tries again", session->name);
+    }
     /* The phase goes back before the guest runs on: from here on nothing can be committed any more. */
     migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_NONE);
     if (runtime_commit(session->rundir, runtime, error) < 0 ||

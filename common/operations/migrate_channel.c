@@ -170,22 +170,29 @@ int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t d
 
 /* ---- where QEMU connects by itself ---- */
 
-char *channel_uri(const char *address, int64_t port, struct error *error)
+char *channel_host(const char *address, struct error *error)
 {
     char host[NI_MAXHOST];
-    struct addrinfo *list = resolve(address, port, error);
+    struct addrinfo *list = resolve(address, 0, error);
 
     if (list == NULL)
         return NULL;
-    bool six = list->ai_family == AF_INET6;
     int result =
         getnameinfo(list->ai_addr, list->ai_addrlen, host, sizeof(host), NULL, 0, NI_NUMERICHOST);
     freeaddrinfo(list);
-    if (result != 0) {
-        error_set(error, STATUS_FAILED, "%s: %s", address, gai_strerror(result));
+    if (result == 0)
+        return memory_copy(host);
+    error_set(error, STATUS_FAILED, "%s: %s", address, gai_strerror(result));
+    return NULL;
+}
+
+char *channel_uri(const char *address, int64_t port, struct error *error)
+{
+    AUTO_FREE char *host = channel_host(address, error);
+
+    if (host == NULL)
         return NULL;
-    }
-    return memory_format(six ? "tcp:[%s]:%d" : "tcp:%s:%d", host, (int)port);
+    return memory_format(strchr(host, ':') != NULL ? "tcp:[%s]:%d" : "tcp:%s:%d", host, (int)port);
 }
 
 static bool peer_has_port(int connection, int64_t port)

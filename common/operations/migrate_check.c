@@ -93,6 +93,7 @@ int sending_check_target(struct sending *sending, struct error *error)
 
     sending_say(sending, "check the target");
     json_object_update_new(question, where_to(sending));
+    copies_ask(sending, question);
     json_object_set_new(question, "cpu_flags", memory_json(json_string(flags)));
     if (sending->options->tls_x509 != NULL) {
         channel_check_certificates(sending->options->tls_x509, false, &sending->problems);
@@ -103,6 +104,7 @@ int sending_check_target(struct sending *sending, struct error *error)
         return -1;
     sending_take_warnings(sending, answer);
     take_texts(answer, "problems", &sending->problems);
+    copies_take_answer(sending, answer);
     sending->available_mib = json_number(answer, "available_mib", -1);
     compare_versions(sending, answer);
     return 0;
@@ -252,6 +254,7 @@ int sending_measure(struct sending *sending, struct error *error)
     rates.dirty = dirty_rate(sending);
     forecast_copy(&rates, &forecast);
     tell(sending, &rates, &forecast);
+    copies_tell_forecast(sending, forecast.rate);
     if (forecast.rate > 0 && !forecast.converges)
         return error_set(error, STATUS_STATE, "%s", sending->result->text);
     return 0;

@@ -80,7 +80,7 @@ int sending_open(struct sending *sending, struct error *error)
         reconcile_live(sending->rundir, sending->node, &session->runtime, sending->qmp, deadline,
                        &sending->result->warnings, error) < 0)
         return -1;
-    if (check_instance(sending, error) < 0)
+    if (check_instance(sending, error) < 0 || copies_choose(sending, error) < 0)
         return -1;
     const json_t *hvparams = session->runtime.instance.hvparams;
     sending->address =
@@ -125,6 +125,7 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
                   "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
     json_object_set_new(question, "multifd",
                         memory_json(json_boolean(sending->options->multifd > 0)));
+    copies_ask(sending, question);
     if (sending->options->tls_x509 != NULL)
         json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
     if (sending->session.runtime.state == RUNTIME_PAUSED)

@@ -45,12 +45,16 @@ static void tell_progress(const struct sending *sending, const json_t *reply)
         .expected_downtime_ms = json_number(reply, "expected-downtime", -1),
         .seconds = clock_wall() - sending->began,
     };
+    AUTO_FREE struct migrate_disk_progress *disks = copies_progress(&sending->copies);
+
+    progress.disks = disks;
+    progress.disk_count = sending->copies.count;
 
     if (sending->options->progress != NULL)
         sending->options->progress(&progress);
 }
 
-int sending_copy_failed(const json_t *reply, const char *phase, struct error *error)
+static int copy_failed(const json_t *reply, const char *phase, struct error *error)
 {
     const char *why = json_text(reply, "error-desc");
     return error_set(error, STATUS_FAILED, "copying %s%s%s",
@@ -98,22 +102,10 @@ static int check_setup(const struct sending *sending, const char *phase, struct 
                      "and port open?");
 }
 
-/* The guest stands still from the event on: it is not asked then what it has told. */
-static bool wait_for_pause(struct qmp *qmp, bool *lost)
-{
-    AUTO_JSON json_t *event =
-        qmp_wait_event(qmp, "MIGRATION", NULL, NULL, clock_deadline(LOOK_MS), lost);
-    const char *phase = json_text(json_member(event, "data"), "status");
-
-    return phase != NULL && strcmp(phase, "pre-switchover") == 0;
-}
-
 /* Until QEMU stands before the switch-over, guest paused, all memory sent but the last rest. */
 int sending_watch(struct sending *sending, struct error *error)
 {
-    deadline_t deadline = sending->options->deadline_ms >= 0
-                              ? clock_deadline(sending->options->deadline_ms)
-                              : DEADLINE_NEVER;
+    deadline_t deadline = sending->copy_end;
     bool paused = false, watched = sending->options->multifd == 0;
 
     for (;;) {
@@ -123,21 +115,52 @@ int sending_watch(struct sending *sending, struct error *error)
             return -1;
         tell_progress(sending, reply);
         if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
-            return sending_copy_failed(reply, phase, error);
+            return copy_failed(reply, phase, error);
         if (phase != NULL &&
             (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
             return 0;
         watch_own(sending, phase, &watched);
-        if (check_setup(sending, phase, error) < 0)
+        if (check_setup(sending, phase, error) < 0 || copies_check(sending, error) < 0)
             return -1;
         if (sending->options->interrupted != NULL && *sending->options->interrupted)
             return error_set(error, STATUS_FAILED, "interrupted");
         if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)
             return -1;
+        /* The guest stands still from the event on: not a moment is to be lost then. */
         bool lost = false;
-        if (wait_for_pause(sending->qmp, &lost))
-            return 0;
+        json_decref(
+            qmp_wait_event(sending->qmp, "MIGRATION", NULL, NULL, clock_deadline(LOOK_MS), &lost));
         if (process_wait_gone(sending->session.process.pidfd, clock_deadline(lost ? LOOK_MS : 0)))
             return error_set(error, STATUS_FAILED, "QEMU here has ended while copying");
+    }
+}
+
+int sending_switch_over(struct sending *sending, struct error *error)
+{
+    deadline_t deadline = clock_deadline(SWITCH_MS);
+    json_t *arguments = memory_json(json_pack("{s:s}", "state", "pre-switchover"));
+
+    sending_say(sending, "switch over");
+    if (qmp_call(sending->qmp, "migrate-continue", arguments, deadline, NULL, error) != QMP_DONE)
+        return -1;
+    for (;;) {
+        AUTO_JSON json_t *reply = migrate_query(sending->qmp, deadline, error);
+        const char *phase = json_text(reply, "status");
+        if (reply == NULL)
+            return -1;
+        if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
+            return copy_failed(reply, phase, error);
+        if (phase != NULL && strcmp(phase, "completed") == 0) {
+            if (json_number(reply, "total-time", 0) == 0) {
+                clock_sleep_ms(ZERO_TIMES_MS);
+                sending->last = migrate_query(sending->qmp, deadline, NULL);
+            } else {
+                sending->last = json_incref(reply);
+            }
+            return 0;
+        }
+        if (clock_passed(deadline))
+            return error_set(error, STATUS_FAILED, "the target did not confirm the switch in time");
+        clock_sleep_ms(2);
     }
 }

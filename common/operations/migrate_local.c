@@ -8,7 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "migrate_private.h"
+#include "migrate_disks.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -44,6 +44,25 @@ static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
     return *qmp == NULL ? NULL : migrate_query(*qmp, clock_deadline(LOOK_MS), error);
 }
 
+/* "disks 45 %, 1 of 2 ready; "; "" when none travel. The caller frees. */
+static char *tell_disks(const json_t *disks)
+{
+    int64_t copied = 0, total = 0;
+    size_t i, ready = 0;
+    json_t *disk;
+
+    json_array_foreach (disks, i, disk) {
+        copied += json_number(disk, "copied", 0);
+        total += json_number(disk, "total", 0);
+        ready += json_truth(disk, "ready", false);
+    }
+    if (json_array_size(disks) == 0)
+        return memory_copy("");
+    return memory_format("disks %lld %%, %zu of %zu ready; ",
+                         (long long)(total > 0 ? copied * 100 / total : 0), ready,
+                         json_array_size(disks));
+}
+
 static int tell_status(struct local *local, struct error *error)
 {
     AUTO_QMP struct qmp *qmp = NULL;
@@ -62,6 +81,9 @@ static int tell_status(struct local *local, struct error *error)
                       migration_phase_name(migration_phase_of(runtime))));
     if (reply != NULL)
         json_object_set(local->result->detail, "qemu", reply);
+    if (qmp != NULL && known && migration_disks(runtime) != NULL)
+        json_object_set_new(local->result->detail, "disks",
+                            copies_state(qmp, clock_deadline(LOOK_MS)));
     bool busy = rundir_lock_holder(local->rundir, local->name, holder, sizeof(holder));
     if (!known) {
         set_text(local, memory_format("no migration is under way%s%s", busy ? "; busy: " : "",
@@ -69,12 +91,13 @@ static int tell_status(struct local *local, struct error *error)
         return 0;
     }
     const json_t *ram = json_member(reply, "ram");
+    AUTO_FREE char *disks = tell_disks(json_member(local->result->detail, "disks"));
     set_text(local,
-             memory_format("%s, %s%s%s; %lld of %lld MiB left%s%s",
+             memory_format("%s, %s%s%s; %s%lld of %lld MiB left%s%s",
                            migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source",
                            migration_phase_name(migration_phase_of(runtime)),
                            status != NULL ? ", QEMU says " : "", status != NULL ? status : "",
-                           (long long)json_number(ram, "remaining", 0) / 1048576,
+                           disks, (long long)json_number(ram, "remaining", 0) / 1048576,
                            (long long)json_number(ram, "total", 0) / 1048576,
                            busy ? "; driven by "
                                 : "; nobody drives it, 'recover' finishes or "
@@ -91,7 +114,9 @@ static int cancel(struct local *local, struct error *error)
     if (migration_phase_of(&local->session.runtime) != PHASE_SENDING ||
         !local->session.has_runtime || qmp == NULL || reply == NULL)
         return migration_out_of_order(&local->session.runtime, STAGE_ABORT, error);
-    if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE)
+    if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE ||
+        (migration_disks(&local->session.runtime) != NULL &&
+         copies_cancel(qmp, clock_deadline(LOOK_MS), error) < 0))
         return -1;
     json_decref(reply);
     reply = migrate_query(qmp, clock_deadline(LOOK_MS), error);
@@ -303,11 +328,11 @@ static int run_stage(struct local *local, const char *action, struct error *erro
         return abort_side(local, error);
     if (strcmp(action, "vote") == 0) {
         set_text(local, memory_copy("ready: everything has arrived"));
-        return target_vote(&local->session, NULL, -1, deadline, error);
+        return target_vote(&local->session, deadline, error);
     }
     if (strcmp(action, "commit") == 0) {
         set_text(local, memory_copy("the guest runs here"));
-        return target_commit(&local->session, NULL, local->token, deadline, warnings, error);
+        return target_commit(&local->session, local->token, deadline, warnings, error);
     }
     /* Without the token the target is asked first: ending this side while the guest has not arrived would leave the
      * token that makes it run nowhere but there. */

@@ -3,7 +3,7 @@
 #ifndef KVM_OPERATIONS_MIGRATE_SENDING_H
 #define KVM_OPERATIONS_MIGRATE_SENDING_H
 
-#include "migrate_private.h"
+#include "migrate_disks.h"
 
 enum {
     LOOK_MS = 100,     /* between two looks at the progress */
@@ -31,6 +31,8 @@ struct sending {
     int64_t port;
     char *uri; /* where QEMU sends it */
     bool only_check;
+    struct copies copies;  /* --copy-disks */
+    deadline_t copy_end;   /* --deadline, of disks and memory together */
     int64_t available_mib; /* of the target's memory; -1: not known */
     char versions[64];     /* of QEMU on both sides */
     bool accepted;         /* the target was asked to: it may hold an incoming QEMU */
@@ -60,14 +62,9 @@ int sending_check_target(struct sending *sending, struct error *error);
 /* Measured rates, and what they mean; the result is told. */
 int sending_measure(struct sending *sending, struct error *error);
 
-/* migrate_copy.c: from `migrate` to the pause. */
+/* migrate_copy.c: from `migrate` to "completed". */
 int sending_begin(struct sending *sending, struct error *error);
 int sending_watch(struct sending *sending, struct error *error);
-/* query-migrate's reply (or NULL) and its phase "failed" or "cancelled" as an error; returns -1. */
-int sending_copy_failed(const json_t *reply, const char *phase, struct error *error);
-
-/* migrate_switch.c: the guest is paused. To "completed", the target asked for its vote; then the vote, the commit. */
 int sending_switch_over(struct sending *sending, struct error *error);
-int sending_commit(struct sending *sending, struct error *error);
 
 #endif

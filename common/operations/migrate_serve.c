@@ -67,8 +67,25 @@ void serving_stop_listening(struct serving *serving)
     serving->tunnel_path = NULL;
 }
 
-static int start_incoming(struct serving *serving, struct runtime *received, const json_t *request,
-                          struct error *error)
+/* What a start that failed has left because the files of the disks came before it. */
+static void drop_landings(struct serving *serving, struct error *error)
+{
+    struct session *session = &serving->session;
+    struct teardown_options options = {.deadline = clock_deadline(SETUP_MS), .only_local = true};
+    struct error second = {0};
+
+    if (migration_disks(&session->runtime) == NULL)
+        return;
+    if (landing_remove(&session->runtime, &serving->warnings, &second) == 0 &&
+        teardown_run(&serving->rundir, serving->node, serving->name, &session->runtime, &options,
+                     &serving->warnings, &second) == 0)
+        return;
+    error->status = STATUS_INCOMPLETE;
+    error_append(error, "; %s; there: 'kvm-migrate %s recover'", second.text, serving->name);
+}
+
+static int start_incoming(struct serving *serving, struct runtime *received,
+                          struct landings *landings, const json_t *request, struct error *error)
 {
     AUTO_LAUNCH struct launch *launch = NULL;
     struct runtime *runtime = &serving->session.runtime;
@@ -77,17 +94,19 @@ static int start_incoming(struct serving *serving, struct runtime *received, con
                                      .observe = serving->options->observe};
     static const char *const keys[] = {"id", "commit_token", "abort_token", "peer", "paused"};
 
-    if (launch_plan(&serving->rundir, serving->node, &received->instance, serving->name, true,
-                    &launch, &serving->warnings, error) < 0)
-        return -1;
     runtime_begin(runtime, &received->instance);
     serving->session.has_runtime = true;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if (json_text(request, keys[i]) != NULL)
             migration_set_text(runtime, keys[i], json_text(request, keys[i]));
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_ACCEPTED);
-    if (launch_run(launch, runtime, &options, &serving->warnings, error) < 0)
+    if (landing_make(&serving->rundir, runtime, landings, error) < 0 ||
+        launch_plan(&serving->rundir, serving->node, &runtime->instance, serving->name, true,
+                    &launch, &serving->warnings, error) < 0 ||
+        launch_run(launch, runtime, &options, &serving->warnings, error) < 0) {
+        drop_landings(serving, error);
         return -1;
+    }
     return monitor_find(&serving->rundir, serving->name, &serving->session.process, error);
 }
 
@@ -95,26 +114,28 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
                             struct error *error)
 {
     deadline_t deadline = clock_deadline(SETUP_MS);
-    struct qmp *qmp = target_monitor(&serving->session, deadline, error);
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
     const char *x509 = json_text(request, "x509");
     int result = 0;
 
     if (qmp == NULL)
         return -1;
-    serving->qmp = qmp;
     if (x509 != NULL)
         result = channel_certificates(&serving->session, qmp, x509, true, deadline, error);
     else if (key[0] != '\0')
         result = channel_credentials(&serving->session, qmp, key, true, deadline, error);
     if (result < 0)
         return error_prefix(error, "TLS");
-    return migrate_apply(qmp, json_member(request, "plan"), true, deadline, error);
+    if (migrate_apply(qmp, json_member(request, "plan"), true, deadline, error) < 0)
+        return -1;
+    return exports_open(serving, request, qmp, &serving->disk_port, error);
 }
 
 /* accept: QEMU waits here, with taps and devices as the guest knows them. */
 static json_t *answer_accept(struct serving *serving, const json_t *request, struct error *error)
 {
     AUTO_RUNTIME struct runtime received = {0};
+    AUTO_LANDINGS struct landings landings = {0};
     struct ending ending = {0};
     char key[65] = "";
     int64_t port = json_number(request, "port", 0);
@@ -125,6 +146,7 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     }
     if (serving_open_rundir(serving, true, error) < 0 ||
         serving_take_instance(serving, request, &received, error) < 0 ||
+        landing_read(request, &received.instance, &landings, error) < 0 ||
         session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
                      clock_deadline(serving->options->wait_lock_ms), error) < 0)
         return NULL;
@@ -141,7 +163,7 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     serving->session.has_runtime = false;
     if (serving_listen(serving, request, &port, error) < 0 ||
         reserve_port(serving, request, port, error) < 0 ||
-        start_incoming(serving, &received, request, error) < 0)
+        start_incoming(serving, &received, &landings, request, error) < 0)
         return NULL;
     serving->accepted = true;
     if (json_truth(request, "tls", true) && json_text(request, "x509") == NULL) {
@@ -154,20 +176,24 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     json_t *warnings = memory_json(json_array());
     for (size_t i = 0; i < serving->warnings.count; i++)
         json_array_append_new(warnings, json_string(serving->warnings.items[i]));
-    json_t *answer = json_pack("{s:b, s:I, s:s, s:s, s:o}", "ok", 1, "port", port, "token",
-                               serving->token, "key", key, "warnings", warnings);
+    json_t *answer =
+        json_pack("{s:b, s:I, s:I, s:s, s:s, s:o}", "ok", 1, "port", port, "disk_port",
+                  serving->disk_port, "token", serving->token, "key", key, "warnings", warnings);
     explicit_bzero(key, sizeof(key));
     return answer;
 }
 
 static json_t *answer_tree(struct serving *serving, struct error *error)
 {
-    json_t *tree = migrate_tree(serving->qmp, clock_deadline(SETUP_MS), error);
+    deadline_t deadline = clock_deadline(SETUP_MS);
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
+    json_t *tree = qmp == NULL ? NULL : migrate_tree(qmp, deadline, error);
 
     return tree == NULL ? NULL : json_pack("{s:b, s:o}", "ok", 1, "tree", tree);
 }
 
-static int receive_stream(struct serving *serving, deadline_t deadline, struct error *error)
+static int receive_stream(struct serving *serving, struct qmp *qmp, deadline_t deadline,
+                          struct error *error)
 {
     AUTO_CLOSE int connection =
         channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
@@ -176,7 +202,7 @@ static int receive_stream(struct serving *serving, deadline_t deadline, struct e
     if (connection < 0)
         return -1;
     channel_watch_link(connection);
-    return channel_pass(serving->qmp, connection, "kvm-suite-in", deadline, error);
+    return channel_pass(qmp, connection, "kvm-suite-in", deadline, error);
 }
 
 /* receive: the source connects now; its connection becomes QEMU's, or QEMU takes its connections itself. */
@@ -184,13 +210,16 @@ static json_t *answer_receive(struct serving *serving, struct error *error)
 {
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
     const char *uri = serving->uri != NULL ? serving->uri : "fd:kvm-suite-in";
+    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
 
+    if (qmp == NULL)
+        return NULL;
     if (serving->uri != NULL)
         serving_stop_listening(serving);
-    else if (receive_stream(serving, deadline, error) < 0)
+    else if (receive_stream(serving, qmp, deadline, error) < 0)
         return NULL;
     json_t *arguments = memory_json(json_pack("{s:s}", "uri", uri));
-    if (qmp_call(serving->qmp, "migrate-incoming", arguments, deadline, NULL, error) != QMP_DONE)
+    if (qmp_call(qmp, "migrate-incoming", arguments, deadline, NULL, error) != QMP_DONE)
         return NULL;
     return json_pack("{s:b}", "ok", 1);
 }
@@ -200,25 +229,21 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
 {
     const char *token = json_text(request, "token");
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS - 5000);
-    AUTO_FREE char *words = NULL;
+    AUTO_FREE char *words = serving->accepted ? target_last_words(&serving->session) : NULL;
     int result = -1;
 
     if (!serving->accepted)
         error_set(error, STATUS_STATE, "%s: nothing was accepted", stage);
     else if (strcmp(stage, "vote") == 0)
-        result = target_vote(&serving->session, serving->qmp, STDIN_FILENO, deadline, error);
+        result = target_vote(&serving->session, deadline, error);
     else if (strcmp(stage, "commit") == 0)
-        result = target_commit(&serving->session, serving->qmp, token, deadline, &serving->warnings,
-                               error);
+        result = target_commit(&serving->session, token, deadline, &serving->warnings, error);
     else if (strcmp(stage, "abort") == 0) {
-        words = target_last_words(&serving->session);
         result = target_abort(&serving->session, token, deadline, &serving->warnings, error);
         serving->accepted = serving->accepted && result < 0;
     } else {
         error_set(error, STATUS_USAGE, "%s: no such stage", stage);
     }
-    if (result < 0)
-        migrate_hurry(false);
     return result < 0 ? NULL : json_pack("{s:b, s:s*}", "ok", 1, "words", words);
 }
 
@@ -259,9 +284,9 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return serving_listen_only(serving, request, error);
     if (!serving->accepted && serving->listener >= 0 && strcmp(stage, "sink") == 0)
         return serving_sink(serving, error);
-    if (serving->qmp != NULL && strcmp(stage, "tree") == 0)
+    if (serving->accepted && strcmp(stage, "tree") == 0)
         return answer_tree(serving, error);
-    if (serving->qmp != NULL && serving->listener >= 0 && strcmp(stage, "receive") == 0)
+    if (serving->accepted && serving->listener >= 0 && strcmp(stage, "receive") == 0)
         return answer_receive(serving, error);
     return answer_stage(serving, stage, request, error);
 }
@@ -322,7 +347,6 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     }
     enum status status = end_of_session(&serving);
     serving_stop_listening(&serving);
-    qmp_release(&serving.qmp);
     if (serving.session.rundir != NULL)
         channel_forget_secret(&serving.session, true);
     free(serving.uri);

@@ -12,6 +12,7 @@
 #include "kvm/host/machine.h"
 #include "kvm/operations/forecast.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/reconcile.h"
 #include "kvm/qemu/probe.h"
 #include "kvm/state/hvparams.h"
 
@@ -45,13 +46,6 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
                          "the instance has kvm_extra \"%s\", which this node's kvm-defaults.json "
                          "does not allow (put the same value there)",
                          extra);
-    /* A device of the node is no part of the guest that comes. */
-    const char *usb = hvparams_text(hvparams, "usb_devices");
-    if (strstr(usb, "host:") != NULL && strcmp(usb, hvparams_text(own, "usb_devices")) != 0)
-        return error_set(error, STATUS_STATE,
-                         "the instance has usb_devices \"%s\", devices of the node that this "
-                         "node's kvm-defaults.json does not allow (put the same value there)",
-                         usb);
     json_object_set(hvparams, "kvm_path", json_object_get(own, "kvm_path"));
     return 0;
 }
@@ -87,6 +81,7 @@ static int check_free(struct serving *serving, struct error *error)
 
 struct findings {
     struct messages problems, warnings;
+    json_t *same; /* uuids of disks to be copied that are the source's own storage */
     char version[32];
 };
 
@@ -94,6 +89,7 @@ static void findings_release(struct findings *findings)
 {
     messages_release(&findings->problems);
     messages_release(&findings->warnings);
+    json_decref(findings->same);
 }
 
 static void add_problem(struct findings *findings, const struct error *error)
@@ -155,6 +151,38 @@ static void check_port(struct serving *serving, const json_t *request, struct fi
     if (channel_listen(address, &port, &listener, &error) < 0)
         add_problem(findings, &error);
     memory_close(&listener);
+    int64_t disk_port = json_number(request, "disk_port", 0);
+    listener = -1;
+    if (json_array_size(json_member(request, "disks")) > 0 &&
+        channel_listen(address, &disk_port, &listener, &error) < 0)
+        add_problem(findings, &error);
+    memory_close(&listener);
+}
+
+/* Disks that are to be copied are not there yet: they are looked at here, and what kvm-start would check of them is not. */
+static int check_landings(const json_t *request, struct runtime *received,
+                          struct findings *findings, struct error *error)
+{
+    AUTO_LANDINGS struct landings landings = {0};
+    struct instance *instance = &received->instance;
+
+    findings->same = memory_json(json_array());
+    if (landing_read(request, instance, &landings, error) < 0)
+        return -1;
+    landing_check(instance, &landings, &findings->problems, &findings->warnings);
+    for (size_t k = instance->disk_count; k-- > 0;) {
+        for (size_t i = 0; i < landings.count; i++) {
+            if (landings.items[i].index != k)
+                continue;
+            if (landings.items[i].same)
+                json_array_append_new(findings->same,
+                                      memory_json(json_string(instance->disks[k].uuid)));
+            else
+                reconcile_drop_disk(received, k);
+            break;
+        }
+    }
+    return 0;
 }
 
 static void check_instance(struct serving *serving, const json_t *request,
@@ -165,7 +193,8 @@ static void check_instance(struct serving *serving, const json_t *request,
     struct probe probe = {0};
     struct error error = {0};
 
-    if (serving_take_instance(serving, request, &received, &error) < 0) {
+    if (serving_take_instance(serving, request, &received, &error) < 0 ||
+        check_landings(request, &received, findings, &error) < 0) {
         add_problem(findings, &error);
         return;
     }
@@ -203,10 +232,10 @@ json_t *serving_check(struct serving *serving, const json_t *request, struct err
     if (json_text(request, "x509") != NULL)
         channel_check_certificates(json_text(request, "x509"), true, &findings.problems);
     check_instance(serving, request, &findings);
-    return memory_json(json_pack("{s:b, s:o, s:o, s:s, s:I}", "ok", 1, "problems",
-                                 list_of(&findings.problems), "warnings",
-                                 list_of(&findings.warnings), "qemu", findings.version,
-                                 "available_mib", (json_int_t)machine_available_mib()));
+    return memory_json(json_pack(
+        "{s:b, s:o, s:o, s:O*, s:s, s:I}", "ok", 1, "problems", list_of(&findings.problems),
+        "warnings", list_of(&findings.warnings), "same", findings.same, "qemu", findings.version,
+        "available_mib", (json_int_t)machine_available_mib()));
 }
 
 /* ---- a stream that is thrown away ---- */

@@ -3,7 +3,7 @@
 #ifndef KVM_OPERATIONS_MIGRATE_SERVING_H
 #define KVM_OPERATIONS_MIGRATE_SERVING_H
 
-#include "migrate_private.h"
+#include "migrate_disks.h"
 
 struct serving {
     const char *run_dir;
@@ -12,13 +12,12 @@ struct serving {
     const char *name;
     const struct migrate_options *options;
     struct session session; /* with the lock, once accepted */
-    struct qmp *qmp;        /* kept from accept to the end: what is said while the guest is paused
-                               must not wait for a greeting */
     bool accepted, attached;
     int listener;
     char token[33];
     char *tunnel_path;
-    char *uri; /* where QEMU itself listens (multifd); NULL: we do */
+    char *uri;         /* where QEMU itself listens (multifd); NULL: we do */
+    int64_t disk_port; /* of the NBD server, when disks travel */
     struct messages warnings;
 };
 

@@ -30,10 +30,35 @@ static int record_sending(struct sending *sending, struct error *error)
     migration_set_text(runtime, "peer", sending->options->target);
     migration_set_text(runtime, "commit_token", sending->commit_token);
     migration_set_text(runtime, "abort_token", sending->abort_token);
+    copies_record(&sending->copies, runtime);
     if (runtime_commit(sending->rundir, runtime, error) < 0)
         return -1;
     sending->recorded = true;
     return 0;
+}
+
+static int vote_and_commit(struct sending *sending, struct error *error)
+{
+    struct runtime *runtime = &sending->session.runtime;
+    deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
+
+    sending_say(sending, "ask for the target's vote");
+    sending->remote.interrupted = NULL; /* too late: what is asked from here on must be heard */
+    if (remote_ask(&sending->remote, json_pack("{s:s}", "stage", "vote"), deadline, NULL, error) <
+        0)
+        return -1;
+    sending_say(sending, "commit");
+    migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_COMMITTED);
+    if (runtime_commit(sending->rundir, runtime, error) < 0) {
+        /* On the disk or not: nobody can know, so nobody may run it before recover has read it again. */
+        sending->committed = true;
+        error->status = STATUS_INCOMPLETE;
+        return -1;
+    }
+    sending->committed = true;
+    return remote_ask(&sending->remote,
+                      json_pack("{s:s, s:s}", "stage", "commit", "token", sending->commit_token),
+                      deadline, NULL, error);
 }
 
 /* ---- and back, when something failed before the commit ---- */
@@ -96,6 +121,7 @@ static void undo(struct sending *sending, struct error *error)
                          "recover --remote ...' here, or there: kvm-migrate %s abort --token %s",
                          sending->options->target, sending->name, sending->name,
                          sending->abort_token);
+        copies_tell_remains(&sending->copies, sending->options->target, error);
         return;
     }
     if (error->status == STATUS_INCOMPLETE)
@@ -116,23 +142,9 @@ static void undo(struct sending *sending, struct error *error)
         error_append(error, "; the guest runs here as before");
 }
 
-/* "completed" may come with times of zero: asked once more (QEMU 7.2). */
-static void ask_times(struct sending *sending)
-{
-    deadline_t deadline = clock_deadline(LOOK_MS);
-
-    do {
-        json_decref(sending->last);
-        sending->last = migrate_query(sending->qmp, clock_deadline(SETUP_MS), NULL);
-        if (json_number(sending->last, "total-time", 0) != 0)
-            return;
-        clock_sleep_ms(ZERO_TIMES_MS);
-    } while (sending->last != NULL && !clock_passed(deadline));
-}
-
+/* The capabilities are QEMU's until they are set anew: leave none that a later migration does not want. */
 static void tell_result(struct sending *sending)
 {
-    ask_times(sending);
     const json_t *ram = json_member(sending->last, "ram");
     int64_t total = json_number(sending->last, "total-time", 0);
     int64_t downtime = json_number(sending->last, "downtime", 0);
@@ -149,6 +161,7 @@ static void tell_result(struct sending *sending)
         "runs on %s now: took %s, downtime %lld ms, %lld MiB sent, %lld MiB/s",
         sending->options->target, span, (long long)downtime, (long long)(bytes / 1048576),
         (long long)(total > 0 ? bytes / total * 1000 / 1048576 : 0));
+    copies_tell(sending);
 }
 
 static int go(struct sending *sending, struct error *error)
@@ -157,13 +170,13 @@ static int go(struct sending *sending, struct error *error)
 
     if (sending_accept(sending, &answer, error) < 0 || sending_compare(sending, error) < 0 ||
         sending_connect(sending, answer, error) < 0 || record_sending(sending, error) < 0 ||
+        copies_begin(sending, answer, error) < 0 || copies_watch(sending, error) < 0 ||
         sending_begin(sending, error) < 0 || sending_watch(sending, error) < 0)
         return -1;
     if (sending->options->rehearse)
         return 0;
-    bool done = sending_switch_over(sending, error) == 0 && sending_commit(sending, error) == 0;
-    migrate_hurry(false);
-    if (!done)
+    if (copies_finish(sending, error) < 0 || sending_switch_over(sending, error) < 0 ||
+        vote_and_commit(sending, error) < 0)
         return -1;
     tell_result(sending);
     return 0;
@@ -251,6 +264,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
     remote_close(&sending.remote);
     remote_close(&sending.pipe);
     session_close(&sending.session);
+    copies_release(&sending.copies);
     messages_release(&sending.problems);
     free(sending.uri);
     json_decref(sending.plan);

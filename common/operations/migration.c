@@ -118,6 +118,17 @@ const char *migration_tap(const struct runtime *runtime, const char *uuid)
     return json_text(json_member(record_of(runtime), "taps"), uuid);
 }
 
+json_t *migration_disks(const struct runtime *runtime)
+{
+    json_t *disks = json_member(record_of(runtime), "disks");
+    return json_object_size(disks) > 0 ? disks : NULL;
+}
+
+void migration_set_disks(struct runtime *runtime, json_t *disks)
+{
+    json_object_set_new(make_record(runtime), "disks", disks);
+}
+
 void migration_token(char token[33])
 {
     unsigned char bytes[16];

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "kvm/operations/session.h"
+#include "migrate_disks.h"
 #include "kvm/base/file.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/migration.h"
 #include "kvm/base/transaction.h"
@@ -146,6 +148,26 @@ bool session_is_unstarted(const struct session *session, deadline_t deadline)
            strcmp(status, "prelaunch") == 0;
 }
 
+/* Files that were made for a guest that never came. What has voted may be the guest's newest disk: it stays. */
+static int clear_landings(const struct session *session, struct messages *warnings,
+                          struct error *error)
+{
+    const struct runtime *runtime = &session->runtime;
+    const char *uuid;
+    json_t *disk;
+
+    if (!session->has_runtime || migration_side_of(runtime) != MIGRATION_TARGET)
+        return 0;
+    if (migration_phase_of(runtime) == PHASE_ACCEPTED)
+        return landing_remove(runtime, warnings, error);
+    if (migration_phase_of(runtime) != PHASE_READY)
+        return 0;
+    json_object_foreach (migration_disks(runtime), uuid, disk)
+        messages_add(warnings, "disk %s: %s was copied here and stays", uuid,
+                     json_text(disk, "path"));
+    return 0;
+}
+
 int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
                   struct ending *ending, struct messages *warnings, struct error *error)
 {
@@ -164,6 +186,8 @@ int session_clear(struct session *session, bool keep_runtime, deadline_t deadlin
     if (ending != NULL)
         events_ending(session->rundir, session->name,
                       session->has_runtime ? &session->runtime : NULL, false, ending);
+    if (clear_landings(session, warnings, error) < 0)
+        return -1;
     return teardown_run(session->rundir, session->node, session->name,
                         session->has_runtime ? &session->runtime : NULL, &options, warnings, error);
 }

@@ -13,12 +13,12 @@ programs() {
 }
 
 help_options() { # PROGRAM: "--timeout SECONDS", "-v --verbose", one a line
-    "$BUILD/$1" --help | grep -oE '^  (-[a-z], |    )--[a-z0-9-]+( [A-Z]+)?' | tr -d ',' | sed 's/^ *//' | sort
+    "$BUILD/$1" --help | grep -oE '^  (-[a-z], |    )--[a-z0-9-]+( [A-Z=]+)?' | tr -d ',' | sed 's/^ *//' | sort
 }
 
 manual_options() { # PROGRAM: the same out of its manual's list items
     sed -n -E 's/^\.It Fl (.*)$/-\1/p' "$SOURCE/man/$1.8" |
-        sed -E 's/^-(-[a-z0-9-]+) Ar ([A-Z]+)$/-\1 \2/; s/^-([a-z]) , Fl (-[a-z0-9-]+)$/-\1 -\2/' | sort
+        sed -E 's/^-(-[a-z0-9-]+) Ns Op .*$/-\1/; s/^-(-[a-z0-9-]+) Ar ([A-Z=]+)$/-\1 \2/; s/^-([a-z]) , Fl (-[a-z0-9-]+)$/-\1 -\2/' | sort
 }
 
 # One completion as bash would ask for it: the last word is the one at the cursor.

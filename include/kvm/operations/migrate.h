@@ -5,12 +5,20 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "kvm/base/parallel.h"
 #include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
 
 enum migrate_on_deadline { ON_DEADLINE_CANCEL, ON_DEADLINE_PAUSE };
+
+/* A disk that travels (--copy-disks). */
+struct migrate_disk_progress {
+    const char *disk; /* its name, else its uuid */
+    int64_t copied, total;
+    bool ready; /* both sides are the same; what the guest writes goes to both */
+};
 
 /* What query-migrate tells, for the progress line. */
 struct migrate_progress {
@@ -20,6 +28,8 @@ struct migrate_progress {
     int64_t dirty_bytes_per_s;
     int64_t expected_downtime_ms;
     double seconds;
+    const struct migrate_disk_progress *disks;
+    size_t disk_count;
 };
 
 struct migrate_options {
@@ -33,7 +43,11 @@ struct migrate_options {
     enum migrate_on_deadline on_deadline;
     int64_t multifd;                 /* connections that carry the memory; 0: one, passed by us */
     const char *multifd_compression; /* "none", "zlib", "zstd" */
-    const char *tls_x509; /* certificates, the same path on both nodes; NULL: a one-time key */
+    const char *tls_x509;   /* certificates, the same path on both nodes; NULL: a one-time key */
+    const char *copy_disks; /* which: names with commas; "": all local ones; NULL: none */
+    const char *const *disk_paths; /* DISK=PATH on the target, NULL-terminated; NULL: none */
+    int64_t disk_port;             /* -1: the one after `port` */
+    bool overwrite_disks;
     bool auto_converge;
     bool plain_tcp;
     bool tunnel;

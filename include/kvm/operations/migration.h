@@ -90,6 +90,11 @@ void migration_clear(struct runtime *runtime);
 void migration_note_tap(struct runtime *runtime, const char *uuid, const char *tap);
 const char *migration_tap(const struct runtime *runtime, const char *uuid);
 
+/* Disks that travel with the guest, by uuid; NULL when none do. Source: {"mirror", "path"}. Target: {"path"}, and for a
+ * file that was made for it {"inode", "born"}, which alone may be removed again. */
+json_t *migration_disks(const struct runtime *runtime);           /* borrowed */
+void migration_set_disks(struct runtime *runtime, json_t *disks); /* stolen */
+
 /* 32 hex digits from the kernel's random numbers. */
 void migration_token(char token[33]);
 

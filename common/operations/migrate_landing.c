@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Places on the target for disks that travel: what is asked for, and whether it can be. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "migrate_landing.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/base/text.h"
+#include "kvm/qemu/device.h"
+#include "kvm/state/check.h"
+
+enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200 };
+
+void landing_release(struct landings *landings)
+{
+    for (size_t i = 0; i < landings->count; i++) {
+        free(landings->items[i].path);
+        free(landings->items[i].identity);
+    }
+    free(landings->items);
+    *landings = (struct landings){0};
+}
+
+/* ---- the request ---- */
+
+static int find_disk(const struct instance *instance, const char *uuid)
+{
+    for (size_t i = 0; uuid != NULL && i < instance->disk_count; i++)
+        if (strcmp(instance->disks[i].uuid, uuid) == 0)
+            return (int)i;
+    return -1;
+}
+
+static bool is_taken(const struct landings *landings, int index)
+{
+    for (size_t i = 0; i < landings->count; i++)
+        if (landings->items[i].index == (size_t)index)
+            return true;
+    return false;
+}
+
+/* The place becomes the disk's, also where Ganeti looks for it. */
+static void move_disk(struct disk *disk, const char *path)
+{
+    json_t *logical = json_member(disk->object, "logical_id");
+    const char *old = json_string_value(json_array_get(logical, 1));
+
+    if (old != NULL && disk->path != NULL && strcmp(old, disk->path) == 0)
+        json_array_set_new(logical, 1, memory_json(json_string(path)));
+    free(disk->path);
+    disk->path = memory_copy(path);
+    disk_refresh(disk);
+}
+
+static int read_one(const json_t *given, struct instance *instance, struct landings *landings,
+                    struct error *error)
+{
+    const char *path = json_text(given, "path"), *identity = json_text(given, "identity");
+    int64_t size = json_number(given, "size", 0), used = json_number(given, "used", 0);
+    int index = find_disk(instance, json_text(given, "uuid"));
+
+    if (index < 0 || is_taken(landings, index) || instance->disks[index].read_only)
+        return error_set(
+            error, STATUS_USAGE,
+            "the request names a disk to copy that is no writable one of the instance");
+    if (path == NULL || !check_is_path(path) || path[strlen(path) - 1] == '/')
+        return error_set(error, STATUS_USAGE, "disks[%d]: the request tells no path", index);
+    if (size <= 0 || size % SECTOR != 0 || used < 0)
+        return error_set(error, STATUS_USAGE, "disks[%d]: the request tells no size", index);
+    struct disk_settings settings;
+    disk_settings(&instance->disks[index], instance, &settings);
+    landings->items = memory_resize(landings->items, landings->count + 1, sizeof(*landings->items));
+    landings->items[landings->count++] =
+        (struct landing){.index = (size_t)index,
+                         .path = memory_copy(path),
+                         .size = size,
+                         .used = used,
+                         .qcow2 = strcmp(settings.format, "qcow2") == 0,
+                         .identity = memory_copy(identity != NULL ? identity : "")};
+    move_disk(&instance->disks[index], path);
+    return 0;
+}
+
+int landing_read(const json_t *request, struct instance *instance, struct landings *landings,
+                 struct error *error)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+    size_t i;
+    json_t *one;
+
+    landings->overwrite = json_truth(request, "overwrite", false);
+    json_array_foreach (json_member(request, "disks"), i, one)
+        if (read_one(one, instance, landings, error) < 0)
+            return -1;
+    if (landings->count > 0)
+        instance_check_unique(instance, "request", &problems);
+    return problems.count == 0 ? 0 : messages_error(&problems, STATUS_USAGE, error);
+}
+
+/* ---- places ---- */
+
+/* A request comes from another node: it must not plant a file where this one looks for programs, units or jobs. */
+static bool is_system_place(const char *path)
+{
+    static const char *const places[] = {
+        "/bin",  "/boot", "/dev", "/etc",  "/lib", "/lib32", "/lib64",     "/libx32",
+        "/proc", "/root", "/run", "/sbin", "/sys", "/usr",   "/var/spool", NULL};
+
+    for (size_t i = 0; places[i] != NULL; i++) {
+        size_t length = strlen(places[i]);
+        if (strncmp(path, places[i], length) == 0 && (path[length] == '/' || path[length] == '\0'))
+            return true;
+    }
+    return strstr(path, "/.") != NULL;
+}
+
+int landing_directory(const char *path, const char **name, struct error *error)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_FREE char *above = memory_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
+    AUTO_FREE char *real = realpath(above, NULL);
+
+    *name = slash + 1;
+    if (real == NULL)
+        return error_errno(error, STATUS_STATE, "%s: the directory %s, which must be there before",
+                           path, above);
+    if (is_system_place(real) || (*name)[0] == '.')
+        return error_set(error, STATUS_STATE,
+                         "%s: refused, disks are not made in directories of the system or in "
+                         "hidden ones",
+                         path);
+    int directory = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return directory < 0 ? error_errno(error, STATUS_STATE, "%s", above) : directory;
+}
+
+/* On a file system that can't, the disk is made by hand and taken with --overwrite-disks. */
+int landing_unnamed(int directory, const struct landing *landing, int flags, struct error *error)
+{
+    int file = openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
+
+    if (file >= 0)
+        return file;
+    if (errno == EOPNOTSUPP || errno == EISDIR)
+        return error_set(error, STATUS_STATE,
+                         "%s: the file system there can't make a file without a name first; make "
+                         "the disk by hand ('truncate -s %lld %s') and give --overwrite-disks",
+                         landing->path, (long long)landing->size, landing->path);
+    return error_errno(error, STATUS_STATE, "%s: a file can't be made there", landing->path);
+}
+
+/* QEMU marks what it has open by locks in this range of bytes, whatever program it belongs to. */
+static bool is_in_use(int descriptor)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_COUNT};
+    return fcntl(descriptor, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+static bool is_same(const struct landing *landing, const struct stat *status)
+{
+    bool block = S_ISBLK(status->st_mode);
+    AUTO_FREE char *identity =
+        memory_format("%s:%s:%llx:%llx", process_boot_id(), block ? "device" : "file",
+                      (unsigned long long)(block ? status->st_rdev : status->st_dev),
+                      (unsigned long long)(block ? 0 : status->st_ino));
+
+    return process_boot_id()[0] != '\0' && strcmp(identity, landing->identity) == 0;
+}
+
+static int check_device(const struct landing *landing, struct error *error)
+{
+    uint64_t size = 0;
+    AUTO_CLOSE int device = open(landing->path, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+
+    if (device < 0 && errno == EBUSY)
+        return error_set(error, STATUS_STATE, "%s: in use, mounted or part of something",
+                         landing->path);
+    if (device < 0 || ioctl(device, BLKGETSIZE64, &size) < 0)
+        return error_errno(error, STATUS_STATE, "%s", landing->path);
+    if (landing->qcow2)
+        return error_set(error, STATUS_STATE, "%s: a qcow2 disk is not put onto a block device",
+                         landing->path);
+    if (size != (uint64_t)landing->size)
+        return error_set(error, STATUS_STATE,
+                         "%s: has %llu bytes, the disk %lld: the guest would notice, so it must be "
+                         "the same",
+                         landing->path, (unsigned long long)size, (long long)landing->size);
+    return 0;
+}
+
+/* Something is at the place. Only when asked to is it written over, and never what somebody uses. */
+static int check_existing(const struct landings *landings, struct landing *landing,
+                          struct error *error)
+{
+    const char *name;
+    struct stat status;
+    AUTO_CLOSE int there = open(landing->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    if (there < 0 || fstat(there, &status) < 0)
+        return error_errno(error, STATUS_STATE, "%s", landing->path);
+    landing->exists = true;
+    landing->same = is_same(landing, &status);
+    if (landing->same)
+        return 0;
+    if (!landings->overwrite)
+        return error_set(error, STATUS_STATE,
+                         "%s: is there already and is not overwritten unasked: --overwrite-disks "
+                         "does that, --disk-path takes another place, and storage that both nodes "
+                         "share is left out by naming the others in --copy-disks=DISK,...",
+                         landing->path);
+    if (is_in_use(there))
+        return error_set(error, STATUS_STATE, "%s: in use by another instance", landing->path);
+    if (S_ISBLK(status.st_mode))
+        return check_device(landing, error);
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, STATUS_STATE, "%s: neither a file nor a block device",
+                         landing->path);
+    AUTO_FREE char *real = realpath(landing->path, NULL);
+    AUTO_CLOSE int directory = landing_directory(real != NULL ? real : landing->path, &name, error);
+    return directory < 0 ? -1 : 0;
+}
+
+/* An unnamed file is made for a moment: it shows all that could be in the way, and leaves no trace. */
+static int check_new(const struct landing *landing, int flags, struct error *error)
+{
+    const char *name;
+
+    if (strncmp(landing->path, "/dev/", 5) == 0)
+        return error_set(error, STATUS_STATE,
+                         "%s: there is no such device; make it with %lld bytes (lvcreate -L %lldb "
+                         "...) and give --overwrite-disks, or take another place with --disk-path",
+                         landing->path, (long long)landing->size, (long long)landing->size);
+    AUTO_CLOSE int directory = landing_directory(landing->path, &name, error);
+    if (directory < 0)
+        return -1;
+    AUTO_CLOSE int file = landing_unnamed(directory, landing, flags, error);
+    return file < 0 ? -1 : 0;
+}
+
+int landing_look(const struct landings *landings, struct landing *landing, int flags,
+                 struct error *error)
+{
+    struct stat status;
+
+    landing->exists = landing->same = false;
+    if (lstat(landing->path, &status) == 0)
+        return check_existing(landings, landing, error);
+    if (errno != ENOENT && errno != ENOTDIR)
+        return error_errno(error, STATUS_STATE, "%s", landing->path);
+    return check_new(landing, flags, error);
+}
+
+/* ---- space ---- */
+
+static bool measure(const struct landing *landing, dev_t *device, int64_t *free_bytes)
+{
+    struct stat status;
+    struct statvfs space;
+    struct error ignored;
+    const char *name;
+
+    if (landing->same || (stat(landing->path, &status) == 0 && !S_ISREG(status.st_mode)))
+        return false;
+    AUTO_CLOSE int directory = landing_directory(landing->path, &name, &ignored);
+    if (directory < 0 || fstat(directory, &status) < 0 || fstatvfs(directory, &space) < 0)
+        return false;
+    *device = status.st_dev;
+    *free_bytes = (int64_t)(space.f_bavail * space.f_frsize);
+    return true;
+}
+
+/* All disks that come onto one file system together; told once, at the first of them. */
+static void check_space(const struct landings *landings, size_t first, struct messages *problems,
+                        struct messages *warnings)
+{
+    int64_t available = 0, ignored, used = 0, size = 0;
+    dev_t device = 0, other = 0;
+
+    if (!measure(&landings->items[first], &device, &available))
+        return;
+    for (size_t i = 0; i < landings->count; i++) {
+        if (!measure(&landings->items[i], &other, &ignored) || other != device)
+            continue;
+        if (i < first)
+            return;
+        used += landings->items[i].used;
+        size += landings->items[i].size;
+    }
+    const char *path = landings->items[first].path;
+    if (used > available)
+        messages_add(problems, "%s: %lld MiB are free there, the disks take %lld MiB", path,
+                     (long long)(available >> 20), (long long)(used >> 20));
+    else if (size > available)
+        messages_add(warnings,
+                     "%s: %lld MiB are free there; the disks take %lld MiB now, but can grow to "
+                     "%lld MiB",
+                     path, (long long)(available >> 20), (long long)(used >> 20),
+                     (long long)(size >> 20));
+}
+
+void landing_check(const struct instance *instance, struct landings *landings,
+                   struct messages *problems, struct messages *warnings)
+{
+    for (size_t i = 0; i < landings->count; i++) {
+        struct landing *landing = &landings->items[i];
+        struct error error = {0};
+        int flags = device_open_flags(&instance->disks[landing->index], instance) & O_DIRECT;
+        if (landing_look(landings, landing, flags, &error) < 0)
+            messages_add(problems, "disks[%zu]: %s", landing->index, error.text);
+    }
+    for (size_t i = 0; i < landings->count; i++)
+        check_space(landings, i, problems, warnings);
+}

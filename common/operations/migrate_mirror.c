@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The source's disks onto the target's: an NBD client and a mirror for each.
+ *
+ * What the guest writes goes to both sides before it is told "written" (copy-mode write-blocking), from the start: so
+ * the copying always ends, however hard the guest writes, and nothing is left to be sent when it is paused.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "migrate_sending.h"
+#include "kvm/base/json.h"
+#include "kvm/base/memory.h"
+#include "kvm/base/process.h"
+#include "kvm/qemu/peripheral.h"
+
+enum { POLL_MS = 1, DROP_MS = 10000 };
+
+static const char prefix[] = "kvm-copy-";
+
+static bool is_ours(const char *name)
+{
+    return name != NULL && strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static json_t *one_name(const char *key, const char *name)
+{
+    return memory_json(json_pack("{s:s}", key, name));
+}
+
+/* ---- what QEMU has ---- */
+
+static json_t *ask_list(struct qmp *qmp, const char *question, json_t *arguments,
+                        deadline_t deadline, struct error *error)
+{
+    json_t *list = NULL;
+    return qmp_call(qmp, question, arguments, deadline, &list, error) == QMP_DONE ? list : NULL;
+}
+
+static size_t our_jobs(const json_t *jobs)
+{
+    size_t i, count = 0;
+    json_t *job;
+
+    json_array_foreach (jobs, i, job)
+        count += is_ours(json_text(job, "device"));
+    return count;
+}
+
+json_t *copies_state(struct qmp *qmp, deadline_t deadline)
+{
+    AUTO_JSON json_t *jobs = ask_list(qmp, "query-block-jobs", NULL, deadline, NULL);
+    json_t *state = memory_json(json_array()), *job;
+    size_t i;
+
+    json_array_foreach (jobs, i, job)
+        if (is_ours(json_text(job, "device")))
+            json_array_append_new(
+                state,
+                memory_json(json_pack("{s:s, s:I, s:I, s:b}", "mirror", json_text(job, "device"),
+                                      "copied", (json_int_t)json_number(job, "offset", 0), "total",
+                                      (json_int_t)json_number(job, "len", 0), "ready",
+                                      (int)json_truth(job, "ready", false))));
+    return state;
+}
+
+static const json_t *find_job(const json_t *jobs, const char *name)
+{
+    size_t i;
+    json_t *job;
+
+    json_array_foreach (jobs, i, job) {
+        const char *device = json_text(job, "device");
+        if (device != NULL && strcmp(device, name) == 0)
+            return job;
+    }
+    return NULL;
+}
+
+static bool is_about(const json_t *event, const void *context)
+{
+    const char *device = json_text(json_member(event, "data"), "device");
+    return device != NULL && strcmp(device, context) == 0;
+}
+
+/* A mirror that is not there any more has told in its last event how it ended. */
+static int tell_end(struct sending *sending, const struct copy *copy, bool wanted,
+                    struct error *error)
+{
+    AUTO_JSON json_t *event = qmp_wait_event(sending->qmp, "BLOCK_JOB_COMPLETED", is_about,
+                                             copy->client, clock_deadline(LOOK_MS), NULL);
+    const json_t *data = json_member(event, "data");
+    const char *why = json_text(data, "error");
+    bool whole = event != NULL && why == NULL &&
+                 json_number(data, "offset", -1) == json_number(data, "len", 0);
+
+    if (wanted && whole)
+        return 0;
+    return error_set(error, STATUS_FAILED, "copying disk %s to %s %s%s%s", copy->label, copy->path,
+                     event == NULL ? "was cancelled" : "failed", why != NULL ? ": " : "",
+                     why != NULL ? why : "");
+}
+
+static int failed(struct sending *sending, const struct copy *copy, struct error *error)
+{
+    return tell_end(sending, copy, false, error);
+}
+
+/* ---- the way there ---- */
+
+static int add_client(struct sending *sending, const struct copy *copy, const char *host,
+                      int64_t port, struct error *error)
+{
+    const struct migrate_options *options = sending->options;
+    AUTO_FREE char *service = memory_format("%lld", (long long)port);
+    json_t *node = memory_json(json_pack(
+        "{s:s, s:s, s:{s:s, s:s, s:s}, s:s}", "driver", "nbd", "node-name", copy->client, "server",
+        "type", "inet", "host", host, "port", service, "export", copy->disk->uuid));
+
+    if (!options->plain_tcp)
+        json_object_set_new(node, "tls-creds", memory_json(json_string("kvm-suite-tls")));
+    if (options->tls_x509 != NULL)
+        json_object_set_new(node, "tls-hostname", memory_json(json_string(options->target)));
+    if (qmp_call(sending->qmp, "blockdev-add", node, clock_deadline(MIGRATE_CONNECT_MS), NULL,
+                 error) == QMP_DONE)
+        return 0;
+    error_prefix(error, "disk %s: connecting to %s port %s", copy->label, host, service);
+    return error_append(error, "; is the way to the migration address and that port open?");
+}
+
+static int64_t bandwidth_of(const struct sending *sending)
+{
+    return json_number(json_member(sending->plan, "parameters"), "max-bandwidth", 0);
+}
+
+static int start_mirror(struct sending *sending, const struct copy *copy, struct error *error)
+{
+    json_t *arguments = memory_json(
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "job-id", copy->client, "device", copy->node,
+                  "target", copy->client, "sync", "full", "copy-mode", "write-blocking", "speed",
+                  (json_int_t)(bandwidth_of(sending) / (int64_t)sending->copies.count)));
+
+    if (qmp_call(sending->qmp, "blockdev-mirror", arguments, clock_deadline(SETUP_MS), NULL,
+                 error) == QMP_DONE)
+        return 0;
+    return error_prefix(error, "disk %s", copy->label);
+}
+
+int copies_begin(struct sending *sending, const json_t *answer, struct error *error)
+{
+    const struct qemu_process *process = &sending->session.process;
+    struct copies *copies = &sending->copies;
+    int64_t port = json_number(answer, "disk_port", 0);
+
+    sending->copy_end = sending->options->deadline_ms >= 0
+                            ? clock_deadline(sending->options->deadline_ms)
+                            : DEADLINE_NEVER;
+    if (copies->count == 0)
+        return 0;
+    sending_say(sending, "connect for the disks");
+    AUTO_FREE char *host = channel_host(sending->address, error);
+    if (host == NULL)
+        return -1;
+    for (size_t i = 0; i < copies->count; i++)
+        if (add_client(sending, &copies->items[i], host, port, error) < 0)
+            return -1;
+    /* QEMU's own connections notice a cut link only by what we set. */
+    channel_watch_process(process->pid, process->pidfd, port);
+    sending_say(sending, "copy the disks");
+    for (size_t i = 0; i < copies->count; i++)
+        if (start_mirror(sending, &copies->items[i], error) < 0)
+            return -1;
+    return 0;
+}
+
+/* Those that are ready leave their share of the bandwidth to the others. */
+static void share_bandwidth(struct sending *sending, size_t busy)
+{
+    const struct copies *copies = &sending->copies;
+
+    for (size_t i = 0; bandwidth_of(sending) > 0 && i < copies->count; i++) {
+        json_t *arguments = memory_json(
+            json_pack("{s:s, s:I}", "device", copies->items[i].client, "speed",
+                      (json_int_t)(bandwidth_of(sending) / (int64_t)(busy > 0 ? busy : 1))));
+        qmp_call(sending->qmp, "block-job-set-speed", arguments, clock_deadline(SETUP_MS), NULL,
+                 NULL);
+    }
+}
+
+/* Take in how far they are; *busy is how many are not ready. */
+static int look(struct sending *sending, size_t *busy, struct error *error)
+{
+    struct copies *copies = &sending->copies;
+    AUTO_JSON json_t *jobs =
+        ask_list(sending->qmp, "query-block-jobs", NULL, clock_deadline(SETUP_MS), error);
+
+    *busy = 0;
+    if (jobs == NULL)
+        return -1;
+    for (size_t i = 0; i < copies->count; i++) {
+        struct copy *copy = &copies->items[i];
+        const json_t *job = find_job(jobs, copy->client);
+        if (job == NULL)
+            return failed(sending, copy, error);
+        copy->copied = json_number(job, "offset", 0);
+        copy->total = json_number(job, "len", 0);
+        copy->ready = json_truth(job, "ready", false);
+        *busy += !copy->ready;
+    }
+    return 0;
+}
+
+static void tell_progress(const struct sending *sending)
+{
+    struct migrate_progress progress = {
+        .phase = "disks", .expected_downtime_ms = -1, .seconds = clock_wall() - sending->began};
+    AUTO_FREE struct migrate_disk_progress *disks = copies_progress(&sending->copies);
+
+    progress.disks = disks;
+    progress.disk_count = sending->copies.count;
+    if (sending->options->progress != NULL)
+        sending->options->progress(&progress);
+}
+
+struct migrate_disk_progress *copies_progress(const struct copies *copies)
+{
+    struct migrate_disk_progress *disks = memory_zeroed(copies->count + 1, sizeof(*disks));
+
+    for (size_t i = 0; i < copies->count; i++)
+        disks[i] = (struct migrate_disk_progress){copies->items[i].label, copies->items[i].copied,
+                                                  copies->items[i].total, copies->items[i].ready};
+    return disks;
+}
+
+int copies_watch(struct sending *sending, struct error *error)
+{
+    size_t busy = sending->copies.count, before = busy;
+
+    while (busy > 0) {
+        if (look(sending, &busy, error) < 0)
+            return -1;
+        tell_progress(sending);
+        if (busy != before)
+            share_bandwidth(sending, before = busy);
+        if (sending->options->interrupted != NULL && *sending->options->interrupted)
+            return error_set(error, STATUS_FAILED, "interrupted");
+        if (clock_passed(sending->copy_end) && sending->options->on_deadline == ON_DEADLINE_CANCEL)
+            return error_set(error, STATUS_FAILED,
+                             "the disks were not copied by the deadline; give it more time, or "
+                             "more --bandwidth");
+        bool lost = false;
+        if (busy > 0)
+            json_decref(qmp_wait_event(sending->qmp, "BLOCK_JOB_READY", NULL, NULL,
+                                       clock_deadline(LOOK_MS), &lost));
+        if (process_wait_gone(sending->session.process.pidfd, clock_deadline(lost ? LOOK_MS : 0)))
+            return error_set(error, STATUS_FAILED, "QEMU here has ended while copying");
+    }
+    return 0;
+}
+
+int copies_check(struct sending *sending, struct error *error)
+{
+    size_t busy = 0;
+    return sending->copies.count == 0 ? 0 : look(sending, &busy, error);
+}
+
+/* ---- the end ---- */
+
+static int wait_until_none(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    for (;;) {
+        AUTO_JSON json_t *jobs = ask_list(qmp, "query-block-jobs", NULL, deadline, error);
+        if (jobs == NULL)
+            return -1;
+        if (our_jobs(jobs) == 0)
+            return 0;
+        if (clock_passed(deadline))
+            return error_set(error, STATUS_FAILED, "the mirrors of the disks do not end");
+        clock_sleep_ms(POLL_MS);
+    }
+}
+
+/* A mirror that is ready and cancelled leaves a whole copy, and the guest with its old disk. */
+int copies_finish(struct sending *sending, struct error *error)
+{
+    struct copies *copies = &sending->copies;
+    deadline_t deadline = clock_deadline(SWITCH_MS);
+
+    if (copies->count == 0)
+        return 0;
+    sending_say(sending, "end the mirrors of the disks");
+    for (size_t i = 0; i < copies->count; i++) {
+        struct copy *copy = &copies->items[i];
+        json_t *arguments = one_name("device", copy->client);
+        if (qmp_call(sending->qmp, "block-job-cancel", arguments, deadline, NULL, error) !=
+            QMP_DONE)
+            return failed(sending, copy, error);
+    }
+    if (wait_until_none(sending->qmp, deadline, error) < 0)
+        return -1;
+    for (size_t i = 0; i < copies->count; i++)
+        if (tell_end(sending, &copies->items[i], true, error) < 0)
+            return -1;
+    for (size_t i = 0; i < copies->count; i++)
+        if (peripheral_remove_node(sending->qmp, copies->items[i].client, deadline, error) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- and back ---- */
+
+void copies_yank(struct qmp *qmp, const struct runtime *runtime, deadline_t deadline)
+{
+    const char *uuid;
+    json_t *disk;
+
+    json_object_foreach (migration_disks(runtime), uuid, disk)
+        qmp_call_oob(qmp, "yank",
+                     memory_json(json_pack("{s:[{s:s, s:s*}]}", "instances", "type", "block-node",
+                                           "node-name", json_text(disk, "mirror"))),
+                     deadline, NULL, NULL);
+}
+
+int copies_cancel(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    AUTO_JSON json_t *jobs = ask_list(qmp, "query-block-jobs", NULL, deadline, error);
+    size_t i;
+    json_t *job;
+
+    if (jobs == NULL)
+        return -1;
+    json_array_foreach (jobs, i, job) {
+        json_t *arguments =
+            memory_json(json_pack("{s:s*, s:b}", "device", json_text(job, "device"), "force", 1));
+        /* One that has ended meanwhile is refused. */
+        if (!is_ours(json_text(job, "device")))
+            json_decref(arguments);
+        else if (qmp_call(qmp, "block-job-cancel", arguments, deadline, NULL, error) == QMP_UNKNOWN)
+            return -1;
+    }
+    return 0;
+}
+
+int copies_drop(struct qmp *qmp, const struct runtime *runtime, deadline_t deadline,
+                struct error *error)
+{
+    deadline_t end = clock_earlier(deadline, clock_deadline(DROP_MS));
+    size_t i;
+    json_t *node;
+
+    if (migration_disks(runtime) == NULL)
+        return 0;
+    if (copies_cancel(qmp, end, error) < 0 || wait_until_none(qmp, end, error) < 0)
+        return -1;
+    AUTO_JSON json_t *nodes = ask_list(qmp, "query-named-block-nodes",
+                                       memory_json(json_pack("{s:b}", "flat", 1)), end, error);
+    if (nodes == NULL)
+        return -1;
+    json_array_foreach (nodes, i, node)
+        if (is_ours(json_text(node, "node-name")) &&
+            peripheral_remove_node(qmp, json_text(node, "node-name"), end, error) < 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,229 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# kvm-migrate --copy-disks when it is refused, killed or cut at every moment: the guest keeps a whole disk, no mirror, node
+# or half-copied file is left, and no file that was there before is touched.
+
+load helper
+load hotplug
+load migrate
+
+prepare() {
+    two_nodes
+    mkdir "$TEST_DIR/there"
+    image=$(disk first 8)
+    dd if=/dev/urandom of="$image" bs=1M count=6 conv=notrunc status=none
+    there=$TEST_DIR/there/first.img
+    suite kvm-start "$(empty_definition web1 ".disks = [{path: \"$image\", name: \"first\"}]")"
+    expect_status 0
+}
+
+copies_of() { # a|b: what QEMU has of copies
+    on "$1" qmp web1 query-named-block-nodes '{"flat": true}' | jq -r '.[]."node-name" | select(startswith("kvm-copy"))'
+    on "$1" qmp web1 query-block-jobs | jq -r '.[].device'
+    on "$1" qmp web1 query-block-exports | jq -r '.[].id'
+}
+
+expect_stayed() { # the guest runs on its old disk, and nothing else is left
+    expect_runs_on a
+    expect_equal "$(copies_of a)" ""
+    expect_equal "$(find "$TEST_DIR/there" -type f)" ""
+}
+
+recover() { # a|b
+    on "$1" suite kvm-migrate web1 recover --remote "$(remote_to "$(other "$1")")" --timeout 10
+}
+
+settle() {
+    local _
+    for _ in 1 2; do
+        [[ $(phase_of a) == none ]] || recover a
+        [[ $(phase_of b) == none ]] || recover b
+    done
+    expect_equal "$(phase_of a) $(phase_of b)" "none none"
+}
+
+copy() { # ARG…
+    migrate a to --plain-tcp --timeout 10 --copy-disks --disk-path "first=$there" "$@"
+}
+
+# Harm at a moment of the session, or, with "mirroring", while the disk is being copied.
+harmed_copy() { # MOMENT COMMAND [ARG…]
+    local moment=$1 command=$2
+    echo "## $moment: $command"
+    rm -f "$TEST_DIR/session" "$TEST_DIR/harmed"
+    if [[ $moment == mirroring ]]; then
+        moment=after-receive
+        command="(until '$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-block-jobs | grep -q running; do :; done; $command) >/dev/null 2>&1 &"
+        set -- "$@" --bandwidth 1
+    fi
+    meddle "$moment" "$command"
+    copy "${@:3}"
+    unset REMOTE
+    [[ -e $TEST_DIR/harmed ]] || fail "the harm was not done"
+}
+
+driver() {
+    echo "kill -KILL \$(pgrep -f '^$BUILD/kvm-migrate web1 to .*$TEST_DIR')"
+}
+
+@test "check and to refuse what could be overwritten or does not fit, all at once, and change nothing" {
+    prepare
+    migrate a check --copy-disks --disk-path "first=$there"
+    expect_status 0
+    expect_output "before that 1 disk of 6 MiB is copied, in about"
+    expect_equal "$(find "$TEST_DIR/there" -type f)" ""
+    local words
+    echo precious >"$there"
+    for words in check to rehearse; do
+        migrate a "$words" --copy-disks --disk-path "first=$there"
+        expect_status 3
+        expect_error "is there already and is not overwritten unasked"
+    done
+    expect_equal "$(cat "$there")" precious
+    migrate a check --copy-disks --disk-path "first=$TEST_DIR/nowhere/first.img"
+    expect_status 3
+    expect_error "$TEST_DIR/nowhere, which must be there before"
+    migrate a to --copy-disks --disk-path first=/etc/cron.d/first
+    expect_status 3
+    expect_error "not made in directories of the system"
+    migrate a to --copy-disks=first
+    expect_status 3
+    expect_error "is the very storage that the guest uses here"
+    migrate a to --copy-disks --disk-path "first=$image" --overwrite-disks
+    expect_status 3
+    expect_error "is the very storage that the guest uses here"
+    migrate a to --copy-disks=second
+    expect_status 3
+    expect_error 'no disk is called "second"'
+    migrate a to --copy-disks --tunnel
+    expect_status 2
+    migrate a to --overwrite-disks
+    expect_status 2
+    mkdir "$TEST_DIR/small"
+    mount -t tmpfs -o size=2m small "$TEST_DIR/small"
+    migrate a check --copy-disks --disk-path "first=$TEST_DIR/small/first.img"
+    umount "$TEST_DIR/small"
+    expect_status 3
+    expect_error "MiB are free there, the disks take 6 MiB"
+    expect_runs_on a
+}
+
+@test "what is at the place is taken when asked for: a file, a block device of the same size, none that is in use" {
+    local loop
+    prepare
+    rm -rf "$TEST_DIR/there"
+    mkdir "$TEST_DIR/there"
+    truncate -s 8M "$TEST_DIR/volume"
+    truncate -s 9M "$TEST_DIR/larger"
+    loop=$(losetup --show -f "$TEST_DIR/larger")
+    migrate a check --copy-disks --disk-path "first=$loop" --overwrite-disks
+    losetup -d "$loop"
+    expect_status 3
+    expect_error "has 9437184 bytes, the disk 8388608"
+    echo precious >"$there"
+    # Who holds QEMU's lock on it is an instance of this or another suite.
+    flock_like_qemu "$there"
+    copy --overwrite-disks
+    expect_status 3
+    expect_error "in use by another instance"
+    expect_equal "$(cat "$there")" precious
+    kill "$locker"
+    wait "$locker" || true
+    # Of a failure a file that was there stays; it is not the one that was made.
+    harmed_copy before-tree "$(kill_file "$TEST_DIR/b/pid/web1")" --overwrite-disks
+    expect_status 1
+    settle
+    expect_runs_on a
+    [[ -e $there ]] || fail "a file that was there before is gone"
+    loop=$(losetup --show -f "$TEST_DIR/volume")
+    there=$loop
+    copy --overwrite-disks
+    losetup -d "$loop"
+    expect_status 0
+    expect_runs_on b
+    cmp "$image" "$TEST_DIR/volume"
+}
+
+flock_like_qemu() { # FILE: $locker holds the byte of QEMU's permission "write"
+    python3 -c '
+import fcntl, sys, time
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_SH, 1, 101)
+print("locked", flush=True)
+time.sleep(600)' "$1" >"$TEST_DIR/locker" 3>&- &
+    locker=$!
+    wait_until 10 grep -q locked "$TEST_DIR/locker"
+}
+
+@test "a disk that both nodes see is left alone" {
+    prepare
+    migrate a to --plain-tcp --copy-disks
+    expect_status 0
+    expect_error "the target sees the same storage, so it is not copied"
+    expect_runs_on b
+}
+
+@test "a rehearsal copies the disk and removes its copy" {
+    prepare
+    migrate a rehearse --copy-disks --disk-path "first=$there"
+    expect_status 0
+    expect_stayed
+}
+
+@test "the target's QEMU or the target's side of the session is killed: the guest stays, nothing is left" {
+    local moment
+    prepare
+    for moment in after-accept mirroring before-vote; do
+        harmed_copy "$moment" "$(kill_file "$TEST_DIR/b/pid/web1")"
+        [[ $status -ne 0 ]] || fail "it went on without a target"
+        settle
+        expect_stayed
+        harmed_copy "$moment" "$(kill_file "$TEST_DIR/serve-b.pid")"
+        expect_status 5
+        expect_error "half-copied disks there: $there"
+        settle
+        expect_stayed
+    done
+}
+
+@test "the source's tool is killed: recover undoes it before the commit and finishes it after" {
+    local moment
+    prepare
+    for moment in before-accept after-accept mirroring before-vote after-vote; do
+        harmed_copy "$moment" "$(driver)"
+        settle
+        expect_stayed
+    done
+    harmed_copy before-commit "$(driver)"
+    settle
+    expect_runs_on b
+    cmp "$image" "$there"
+}
+
+@test "the link is cut while the disk is copied: noticed in seconds, the guest stays, nothing is left" {
+    prepare
+    harmed_copy mirroring "ip -n $(namespace_of_node b) link set $(link_of b) down"
+    [[ $status -eq 1 || $status -eq 5 ]] || fail "exit status $status"
+    expect_error "the guest runs here"
+    settle
+    expect_stayed
+}
+
+@test "status tells how far the disks are, cancel ends it" {
+    prepare
+    migrate_behind a to --plain-tcp --bandwidth 1 --copy-disks --disk-path "first=$there"
+    wait_until 30 bash -c "'$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-block-jobs | grep -q running"
+    suite kvm-migrate web1 status
+    expect_output "source, sending"
+    expect_output "disks "
+    suite kvm-hotplug web1 list --wait-lock 0
+    suite kvm-hotplug web1 add-disk path="$image" --wait-lock 0
+    expect_status 4
+    suite kvm-migrate web1 cancel
+    expect_status 0
+    migrate_end
+    expect_status 1
+    expect_error "copying disk first to $there was cancelled"
+    settle
+    expect_stayed
+}
