@@ -118,4 +118,12 @@ int source_forget(struct session *session, struct error *error);
 int source_finish(struct session *session, deadline_t deadline, struct messages *warnings,
                   struct error *error);
 
+/* ---- migrate_hooks.c: kvm-migrate-pre.d and -post.d; the lock is free after the second ---- */
+
+int migrate_hooks_pre(const struct session *session, const struct instance *instance,
+                      enum migration_side side, const char *peer, deadline_t deadline,
+                      struct error *error);
+void migrate_hooks_post(struct session *session, enum migration_side side, const char *peer,
+                        deadline_t deadline, struct messages *warnings);
+
 #endif

@@ -131,6 +131,15 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
     return exports_open(serving, request, qmp, &serving->disk_port, error);
 }
 
+static json_t *warnings_json(const struct serving *serving)
+{
+    json_t *warnings = memory_json(json_array());
+
+    for (size_t i = 0; i < serving->warnings.count; i++)
+        json_array_append_new(warnings, memory_json(json_string(serving->warnings.items[i])));
+    return warnings;
+}
+
 /* accept: QEMU waits here, with taps and devices as the guest knows them. */
 static json_t *answer_accept(struct serving *serving, const json_t *request, struct error *error)
 {
@@ -154,6 +163,10 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
         error_set(error, STATUS_STATE, "an instance of this name runs here already");
         return NULL;
     }
+    if (migrate_hooks_pre(&serving->session, &received.instance, MIGRATION_TARGET,
+                          json_text(request, "peer"), clock_deadline(MIGRATE_ANSWER_MS - 5000),
+                          error) < 0)
+        return NULL;
     if (serving->session.has_files &&
         session_clear(&serving->session, false, clock_deadline(SETUP_MS), &ending,
                       &serving->warnings, error) < 0)
@@ -173,12 +186,9 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     if (prepare_incoming(serving, request, key, error) < 0)
         return NULL;
     migration_token(serving->token);
-    json_t *warnings = memory_json(json_array());
-    for (size_t i = 0; i < serving->warnings.count; i++)
-        json_array_append_new(warnings, json_string(serving->warnings.items[i]));
-    json_t *answer =
-        json_pack("{s:b, s:I, s:I, s:s, s:s, s:o}", "ok", 1, "port", port, "disk_port",
-                  serving->disk_port, "token", serving->token, "key", key, "warnings", warnings);
+    json_t *answer = json_pack("{s:b, s:I, s:I, s:s, s:s, s:o}", "ok", 1, "port", port, "disk_port",
+                               serving->disk_port, "token", serving->token, "key", key, "warnings",
+                               warnings_json(serving));
     explicit_bzero(key, sizeof(key));
     return answer;
 }
@@ -247,6 +257,20 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     return result < 0 ? NULL : json_pack("{s:b, s:s*}", "ok", 1, "words", words);
 }
 
+/* hooks: the guest runs here and the source is cleaned up; the last that is asked of a session. */
+static json_t *answer_hooks(struct serving *serving, struct error *error)
+{
+    if (!serving->accepted || migration_phase_of(&serving->session.runtime) != PHASE_NONE) {
+        error_set(error, STATUS_STATE, "hooks: the guest does not run here");
+        return NULL;
+    }
+    messages_release(&serving->warnings);
+    migrate_hooks_post(&serving->session, MIGRATION_TARGET,
+                       migration_text(&serving->session.runtime, "peer"),
+                       clock_deadline(MIGRATE_ANSWER_MS - 5000), &serving->warnings);
+    return memory_json(json_pack("{s:b, s:o}", "ok", 1, "warnings", warnings_json(serving)));
+}
+
 /* attach: a later session (recover) takes up what an earlier one left. */
 static json_t *answer_attach(struct serving *serving, struct error *error)
 {
@@ -280,6 +304,8 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return answer_accept(serving, request, error);
     if (strcmp(stage, "attach") == 0)
         return answer_attach(serving, error);
+    if (strcmp(stage, "hooks") == 0)
+        return answer_hooks(serving, error);
     if (!serving->accepted && serving->listener < 0 && strcmp(stage, "listen") == 0)
         return serving_listen_only(serving, request, error);
     if (!serving->accepted && serving->listener >= 0 && strcmp(stage, "sink") == 0)

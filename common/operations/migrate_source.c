@@ -212,6 +212,23 @@ static int rehearsed(struct sending *sending, struct error *error)
     return 0;
 }
 
+/* All is done; hooks that fail, or a target that is out of reach by now, change nothing of it. */
+static void tell_hooks(struct sending *sending)
+{
+    AUTO_JSON json_t *answer = NULL;
+    struct error error = {0};
+    json_t *question = memory_json(json_pack("{s:s}", "stage", "hooks"));
+
+    if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), &answer,
+                   &error) == 0)
+        sending_take_warnings(sending, answer);
+    else
+        messages_add(&sending->result->warnings, "post hooks on %s: %s", sending->options->target,
+                     error.text);
+    migrate_hooks_post(&sending->session, MIGRATION_SOURCE, sending->options->target,
+                       clock_deadline(sending->options->timeout_ms), &sending->result->warnings);
+}
+
 static int run(struct sending *sending, struct error *error)
 {
     if (sending_open(sending, error) < 0 || sending_open_remote(sending, error) < 0 ||
@@ -224,6 +241,11 @@ static int run(struct sending *sending, struct error *error)
         return messages_error(&sending->problems, STATUS_STATE, error);
     if (sending->only_check)
         return 0;
+    if (!sending->options->rehearse &&
+        migrate_hooks_pre(&sending->session, &sending->session.runtime.instance, MIGRATION_SOURCE,
+                          sending->options->target, clock_deadline(sending->options->timeout_ms),
+                          error) < 0)
+        return -1;
     if (go(sending, error) < 0) {
         undo(sending, error);
         return -1;
@@ -232,8 +254,11 @@ static int run(struct sending *sending, struct error *error)
         return rehearsed(sending, error);
     sending_say(sending, "end QEMU here and clean up");
     qmp_release(&sending->qmp);
-    return source_finish(&sending->session, clock_deadline(SETUP_MS), &sending->result->warnings,
-                         error);
+    if (source_finish(&sending->session, clock_deadline(SETUP_MS), &sending->result->warnings,
+                      error) < 0)
+        return -1;
+    tell_hooks(sending);
+    return 0;
 }
 
 void migrate_to(const struct rundir *rundir, const struct node *node, const char *name,

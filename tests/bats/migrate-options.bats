@@ -300,3 +300,41 @@ expect_no_secrets() {
     expect_status 2
     expect_error "must be an absolute path"
 }
+
+# ---- hooks ----
+
+hook_on() { # a|b PHASE BODY
+    mkdir -p "$TEST_DIR/conf-$1/hooks/kvm-migrate-$2.d"
+    printf '#!/bin/bash\nexec 5>>%q\n%s\n' "$TEST_DIR/said" "$3" >"$TEST_DIR/conf-$1/hooks/kvm-migrate-$2.d/tell"
+    chmod 0755 "$TEST_DIR/conf-$1/hooks/kvm-migrate-$2.d/tell"
+}
+
+@test "hooks of both nodes may refuse it, and are told when the guest runs there" {
+    # shellcheck disable=SC2016  # the hook's own variables
+    local tell='echo "$GANETI_HOOKS_PHASE $KVM_SUITE_ACTION $GANETI_OP_CODE $GANETI_INSTANCE_NAME" >&5'
+    two_nodes
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 0
+    for one in a b; do
+        for phase in pre post; do hook_on "$one" "$phase" "$tell"; done
+    done
+    hook_on b pre "$tell; echo 'no room here'; exit 1"
+    migrate a to
+    expect_status 1
+    expect_error "on the target: $TEST_DIR/conf-b/hooks/kvm-migrate-pre.d/tell ended with exit status 1: no room here"
+    expect_equal "$(on a qmp web1 query-status | jq -r .status)" running
+    on b expect_nothing_left web1
+    hook_on b pre "$tell"
+    migrate a rehearse
+    expect_status 0
+    hook_on a post "$tell; echo 'not told'; exit 1"
+    rm "$TEST_DIR/said"
+    migrate a to
+    expect_status 0
+    expect_error "warning: web1: $TEST_DIR/conf-a/hooks/kvm-migrate-post.d/tell ended with exit status 1: not told"
+    expect_equal "$(cat "$TEST_DIR/said")" "pre source OP_INSTANCE_MIGRATE web1
+pre target OP_INSTANCE_MIGRATE web1
+post target OP_INSTANCE_MIGRATE web1
+post source OP_INSTANCE_MIGRATE web1"
+    expect_equal "$(on b qmp web1 query-status | jq -r .status)" running
+}
