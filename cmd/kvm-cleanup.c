@@ -49,8 +49,6 @@ static const struct cli_command command = {
 };
 
 struct job {
-    struct rundir rundir;
-    struct node node;
     struct selection selection;
     struct cleanup_options cleanup;
 };
@@ -58,7 +56,8 @@ struct job {
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
-    cleanup_instance(&job->rundir, &job->node, job->selection.names[index], &job->cleanup, result);
+    cleanup_instance(&job->selection.rundir, &job->selection.node, job->selection.names[index],
+                     &job->cleanup, result);
 }
 
 static void print_findings(const struct result *result)
@@ -80,16 +79,10 @@ static int prepare(const struct options *options, const struct cli_arguments *na
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
-    if (select_check(names, options->all, error) < 0 ||
-        node_open(&job->node, options->common.conf_dir, error) < 0)
+    if (select_open(names, options->all, &options->common, &job->selection, error) < 0)
         return -1;
-    if (rundir_open(&job->rundir, options->common.run_dir, false, error) < 0) {
-        if (error->status != STATUS_STATE || !options->all)
-            return -1;
-        log_warning("%s", error->text); /* nothing there is nothing to do, but it may be a slip */
-        return 0;
-    }
-    select_instances(&job->rundir, names, options->all, &job->selection);
+    if (job->selection.notice.text[0] != '\0')
+        log_warning("%s", job->selection.notice.text);
     return 0;
 }
 
@@ -97,7 +90,7 @@ int main(int argc, char **argv)
 {
     struct options options = {.parallel = PARALLEL_CLEANUPS};
     struct cli_arguments names;
-    struct job job = {.rundir = {.fd = -1}};
+    struct job job = {.selection = SELECTION_NONE};
     struct error error = {0};
 
     cli_begin(argc, argv, &command);
@@ -113,7 +106,5 @@ int main(int argc, char **argv)
         result = report_run(&report, job.selection.count, (size_t)options.parallel, work, &job);
     }
     select_release(&job.selection);
-    node_close(&job.node);
-    rundir_close(&job.rundir);
     return cli_finish(result);
 }

@@ -99,6 +99,8 @@ static void print_details(const struct result *result)
         AUTO_FREE char *text = json_compact(item);
         printf("  QMP:  %s\n", text);
     }
+    json_array_foreach (json_member(result->detail, "files"), i, item)
+        printf("  file: %s\n", json_string_value(item));
     json_array_foreach (json_member(result->detail, "hooks"), i, item)
         printf("  hook: %s\n", json_string_value(item));
 }

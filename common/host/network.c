@@ -34,6 +34,12 @@ char *network_describe(const struct nic *nic, const char *conf_dir)
     return path != NULL ? memory_format("run %s", path) : modes_describe(nic);
 }
 
+char *network_describe_down(const struct nic *nic, const char *conf_dir)
+{
+    AUTO_FREE char *path = script(conf_dir, "kvm-ifdown-custom");
+    return path != NULL ? memory_format("run %s", path) : modes_describe_down(nic);
+}
+
 int network_ifup(const struct instance *instance, size_t index, const char *tap,
                  const char *conf_dir, deadline_t deadline, struct error *error)
 {

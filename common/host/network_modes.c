@@ -116,3 +116,19 @@ char *modes_describe(const struct nic *nic)
     }
     return memory_format("nothing: mode \"%s\" has no built-in set-up", nic->mode_name);
 }
+
+char *modes_describe_down(const struct nic *nic)
+{
+    switch (nic->mode) {
+    case NIC_OPENVSWITCH:
+        return memory_format("take the tap out of Open vSwitch bridge %s and set it down",
+                             nic->link);
+    case NIC_ROUTED:
+        return memory_format("remove the route of %s and set the tap down",
+                             nic->ip != NULL ? nic->ip : "?");
+    case NIC_BRIDGED:
+    case NIC_MODE_UNKNOWN:
+        break;
+    }
+    return memory_copy("set the tap down");
+}

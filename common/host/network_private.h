@@ -58,5 +58,6 @@ int program_must(const char **words, deadline_t deadline, struct error *error);
 
 /* In words; the caller frees. */
 char *modes_describe(const struct nic *nic);
+char *modes_describe_down(const struct nic *nic);
 
 #endif

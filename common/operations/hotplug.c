@@ -241,6 +241,26 @@ int hotplug_end_undo(struct hotplug *hotplug, int result)
     return result;
 }
 
+int hotplug_undo(struct hotplug *hotplug, int (*act)(void *plan, struct error *error), void *plan,
+                 struct error *error)
+{
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    return ready <= 0 ? ready : hotplug_end_undo(hotplug, act(plan, error));
+}
+
+int hotplug_take_back(struct hotplug *hotplug,
+                      int (*remove)(struct qmp *qmp, const char *name, deadline_t deadline,
+                                    struct error *error),
+                      const char *name, struct error *error)
+{
+    int ready = hotplug_begin_undo(hotplug, error);
+
+    if (ready <= 0)
+        return ready;
+    return hotplug_end_undo(hotplug, remove(hotplug->qmp, name, hotplug->deadline, error));
+}
+
 int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, struct error *error)
 {
     struct error second = {0};

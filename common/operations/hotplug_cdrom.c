@@ -60,14 +60,8 @@ static int close_image(void *plan, struct error *error)
 
 static int take_descriptor_back(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    struct hotplug *hotplug = changing->hotplug;
-    int ready = hotplug_begin_undo(hotplug, error);
-
-    if (ready <= 0)
-        return ready;
-    return hotplug_end_undo(
-        hotplug, peripheral_remove_fds(hotplug->qmp, changing->node, hotplug->deadline, error));
+    const struct changing *changing = plan;
+    return hotplug_take_back(changing->hotplug, peripheral_remove_fds, changing->node, error);
 }
 
 static int pass_descriptor(void *plan, struct error *error)
@@ -82,14 +76,8 @@ static int pass_descriptor(void *plan, struct error *error)
 
 static int remove_node(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    struct hotplug *hotplug = changing->hotplug;
-    int ready = hotplug_begin_undo(hotplug, error);
-
-    if (ready <= 0)
-        return ready;
-    return hotplug_end_undo(
-        hotplug, peripheral_remove_node(hotplug->qmp, changing->node, hotplug->deadline, error));
+    const struct changing *changing = plan;
+    return hotplug_take_back(changing->hotplug, peripheral_remove_node, changing->node, error);
 }
 
 static int add_node(void *plan, struct error *error)
@@ -110,16 +98,27 @@ static int add_node(void *plan, struct error *error)
 
 /* ---- the drive: each of these may be repeated ---- */
 
-static int move_tray(struct hotplug *hotplug, bool open, struct error *error)
+static json_t *force_open(void)
 {
-    if (!open)
-        return hotplug_set(hotplug, "blockdev-close-tray", drive_and(NULL, NULL), error);
-    return hotplug_set(hotplug, "blockdev-open-tray", drive_and("force", json_true()), error);
+    return drive_and("force", json_true());
 }
 
-static int take_out(struct hotplug *hotplug, struct error *error)
+static int open_tray(void *plan, struct error *error)
 {
-    return hotplug_set(hotplug, "blockdev-remove-medium", drive_and(NULL, NULL), error);
+    const struct changing *changing = plan;
+    return hotplug_set(changing->hotplug, "blockdev-open-tray", force_open(), error);
+}
+
+static int close_tray(void *plan, struct error *error)
+{
+    const struct changing *changing = plan;
+    return hotplug_set(changing->hotplug, "blockdev-close-tray", drive_and(NULL, NULL), error);
+}
+
+static int take_medium_out(void *plan, struct error *error)
+{
+    const struct changing *changing = plan;
+    return hotplug_set(changing->hotplug, "blockdev-remove-medium", drive_and(NULL, NULL), error);
 }
 
 /* Inserting is refused when it has been done. */
@@ -136,68 +135,45 @@ static int put_in(struct hotplug *hotplug, const char *node, struct error *error
     return strcmp(drive.node, node) == 0 ? 0 : -1;
 }
 
-static int open_tray(void *plan, struct error *error)
+static int put_new_in(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    return move_tray(changing->hotplug, true, error);
+    const struct changing *changing = plan;
+    return put_in(changing->hotplug, changing->node, error);
 }
 
-static int tray_as_before(void *plan, struct error *error)
+static int put_old_in(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    int ready = hotplug_begin_undo(changing->hotplug, error);
-
-    if (ready <= 0 || changing->before.tray_open)
-        return ready < 0 ? -1 : 0;
-    return hotplug_end_undo(changing->hotplug, move_tray(changing->hotplug, false, error));
+    const struct changing *changing = plan;
+    return put_in(changing->hotplug, changing->before.node, error);
 }
 
-static int remove_medium(void *plan, struct error *error)
+/* ---- and back ---- */
+
+static int close_again(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    return take_out(changing->hotplug, error);
+    const struct changing *changing = plan;
+    return changing->before.tray_open ? 0
+                                      : hotplug_undo(changing->hotplug, close_tray, plan, error);
 }
 
 static int old_medium_in(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    int ready = hotplug_begin_undo(changing->hotplug, error);
-
-    if (ready <= 0 || changing->before.node[0] == '\0')
-        return ready < 0 ? -1 : 0;
-    return hotplug_end_undo(changing->hotplug,
-                            put_in(changing->hotplug, changing->before.node, error));
-}
-
-static int insert_medium(void *plan, struct error *error)
-{
-    struct changing *changing = plan;
-    return put_in(changing->hotplug, changing->node, error);
+    const struct changing *changing = plan;
+    return changing->before.node[0] == '\0'
+               ? 0
+               : hotplug_undo(changing->hotplug, put_old_in, plan, error);
 }
 
 static int new_medium_out(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    int ready = hotplug_begin_undo(changing->hotplug, error);
-
-    return ready <= 0 ? ready
-                      : hotplug_end_undo(changing->hotplug, take_out(changing->hotplug, error));
+    const struct changing *changing = plan;
+    return hotplug_undo(changing->hotplug, take_medium_out, plan, error);
 }
 
-static int close_tray(void *plan, struct error *error)
+static int open_again(void *plan, struct error *error)
 {
-    struct changing *changing = plan;
-    return move_tray(changing->hotplug, false, error);
-}
-
-static int reopen_tray(void *plan, struct error *error)
-{
-    struct changing *changing = plan;
-    int ready = hotplug_begin_undo(changing->hotplug, error);
-
-    return ready <= 0
-               ? ready
-               : hotplug_end_undo(changing->hotplug, move_tray(changing->hotplug, true, error));
+    const struct changing *changing = plan;
+    return hotplug_undo(changing->hotplug, open_tray, plan, error);
 }
 
 /* ---- the record ---- */
@@ -234,19 +210,66 @@ static const struct step change_steps[] = {
     {"open the image", open_image, close_image, false},
     {"pass the descriptor (add-fd)", pass_descriptor, take_descriptor_back, false},
     {"add the block node (blockdev-add)", add_node, remove_node, false},
-    {"open the tray", open_tray, tray_as_before, false},
-    {"take the old medium out", remove_medium, old_medium_in, false},
-    {"put the new medium in", insert_medium, new_medium_out, false},
-    {"close the tray", close_tray, reopen_tray, false},
+    {"open the tray", open_tray, close_again, false},
+    {"take the old medium out", take_medium_out, old_medium_in, false},
+    {"put the new medium in", put_new_in, new_medium_out, false},
+    {"close the tray", close_tray, open_again, false},
     {"record the path in the runtime", record_path, record_old_path, true},
     {"remove the old block node", remove_old_node, NULL, false},
 };
 
 static const struct step eject_steps[] = {
-    {"open the tray", open_tray, tray_as_before, false},
-    {"take the medium out", remove_medium, old_medium_in, true},
+    {"open the tray", open_tray, close_again, false},
+    {"take the medium out", take_medium_out, old_medium_in, true},
     {"remove its block node", remove_old_node, NULL, false},
 };
+
+/* ---- a dry run ---- */
+
+static void plan_new_medium(const struct changing *changing)
+{
+    struct hotplug *hotplug = changing->hotplug;
+
+    hotplug_plan_command(hotplug, "add-fd",
+                         memory_json(json_pack("{s:s}", "opaque", changing->node)));
+    hotplug_plan_command(hotplug, "blockdev-add",
+                         device_cdrom_blockdev(changing->node, 0, changing->is_block));
+}
+
+static void plan_old_node(const struct changing *changing)
+{
+    struct hotplug *hotplug = changing->hotplug;
+    const char *node = changing->before.node;
+
+    if (node[0] == '\0')
+        return;
+    hotplug_plan_command(hotplug, "blockdev-del",
+                         memory_json(json_pack("{s:s}", "node-name", node)));
+    hotplug_plan_command(hotplug, "remove-fd", memory_json(json_pack("{s:s}", "opaque", node)));
+}
+
+static void tell_plan(const struct changing *changing)
+{
+    struct hotplug *hotplug = changing->hotplug;
+    bool eject = changing->path == NULL;
+
+    hotplug_plan_steps(hotplug, eject ? eject_steps : change_steps,
+                       eject ? COUNT(eject_steps) : COUNT(change_steps));
+    if (!eject)
+        plan_new_medium(changing);
+    hotplug_plan_command(hotplug, "blockdev-open-tray", force_open());
+    hotplug_plan_command(hotplug, "blockdev-remove-medium", drive_and(NULL, NULL));
+    if (!eject) {
+        hotplug_plan_command(hotplug, "blockdev-insert-medium",
+                             drive_and("node-name", json_string(changing->node)));
+        hotplug_plan_command(hotplug, "blockdev-close-tray", drive_and(NULL, NULL));
+        hotplug_plan_file(hotplug, changing->path);
+        hotplug_plan_runtime(hotplug);
+    }
+    plan_old_node(changing);
+    hotplug_text(hotplug, eject ? memory_copy("would eject the CD-ROM")
+                                : memory_format("would make %s the CD-ROM", changing->path));
+}
 
 static int check(struct changing *changing, struct error *error)
 {
@@ -278,10 +301,12 @@ int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
         return -1;
     if (strcmp(changing.before.node, changing.node) == 0)
         changing.node = "cdrom1b";
+    if (hotplug->options->dry_run) {
+        tell_plan(&changing);
+        return 0;
+    }
     hotplug_text(hotplug, eject ? memory_copy("the CD-ROM is ejected")
                                 : memory_format("the CD-ROM is %s", path));
-    if (hotplug->options->dry_run)
-        return 0;
     /* After eject the drive stays open; the next start has the medium of the definition again. */
     int result = transaction_run(eject ? eject_steps : change_steps,
                                  eject ? COUNT(eject_steps) : COUNT(change_steps), &changing,

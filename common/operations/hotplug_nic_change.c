@@ -7,6 +7,7 @@
 #include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
 #include "kvm/host/tap.h"
+#include "kvm/operations/reconcile.h"
 #include "kvm/state/placement.h"
 
 const char *const hotplug_mod_nic_keys[] = {"mode", "link",    "vlan", "mac",
@@ -106,6 +107,14 @@ static const struct step rewiring_steps[] = {
     {"bring the new set-up up", bring_new_up, NULL, false},
 };
 
+static void plan_rewiring(struct hotplug *hotplug, const struct nic *old, const struct nic *new)
+{
+    hotplug_plan_steps(hotplug, rewiring_steps, COUNT(rewiring_steps));
+    hotplug_plan_runtime(hotplug);
+    hotplug_plan_hook(hotplug, network_describe_down(old, hotplug->node->path));
+    hotplug_plan_hook(hotplug, network_describe(new, hotplug->node->path));
+}
+
 static int rewire(struct hotplug *hotplug, size_t index, json_t *object, struct error *error)
 {
     struct nic *nic = &hotplug->instance->nics[index];
@@ -162,6 +171,43 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     return tell_how_to_plug(hotplug, wanted, error);
 }
 
+/* The removal, and then the addition as it will be when the NIC is away. */
+static int plan_replug(struct hotplug *hotplug, size_t index, const json_t *object,
+                       struct error *error)
+{
+    AUTO_JSON json_t *wanted = memory_json(json_deep_copy(object));
+
+    hotplug->vacated = placement_slot(hotplug->instance->nics[index].hvinfo);
+    json_object_set_new(wanted, "slot", memory_json(json_integer(hotplug->vacated)));
+    if (hotplug_remove_nic(hotplug, index, error) < 0)
+        return -1;
+    reconcile_drop_nic(hotplug->runtime, index); /* of the copy in memory */
+    return hotplug_plug_nic(hotplug, wanted, error);
+}
+
+static int plan_change(struct hotplug *hotplug, size_t index, const json_t *object,
+                       struct error *error)
+{
+    const struct nic *old = &hotplug->instance->nics[index];
+    AUTO_MESSAGES struct messages problems = {0};
+    struct nic new = {0};
+
+    if (nic_parse(object, "mod-nic", NULL, &new, &problems) < 0)
+        return messages_error(&problems, STATUS_USAGE, error);
+    AUTO_FREE char *uuid = memory_copy(new.uuid);
+    bool again = strcmp(new.mac, old->mac) != 0;
+    if (!again)
+        plan_rewiring(hotplug, old, &new);
+    nic_release(&new);
+    if (again && plan_replug(hotplug, index, object, error) < 0)
+        return -1;
+    hotplug_detail(hotplug, "uuid", json_string(uuid));
+    hotplug_text(hotplug, memory_format("would change NIC %s: %s", uuid,
+                                        again ? "unplug it and plug it again in its slot"
+                                              : "the guest keeps its device"));
+    return 0;
+}
+
 /* As it is to be, beside the instance's other devices: told before the NIC is taken away from the guest. */
 static void check_among_others(struct hotplug *hotplug, size_t index, const struct nic *changed,
                                struct messages *problems)
@@ -197,12 +243,8 @@ int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
         return messages_error(&problems, STATUS_USAGE, error);
     if (strcmp(json_text(object, "uuid"), uuid) != 0)
         return error_set(error, STATUS_USAGE, "uuid: can't be changed");
-    if (hotplug->options->dry_run) {
-        hotplug_text(hotplug, memory_format("would change NIC %s: %s", uuid,
-                                            guest_sees ? "unplug it and plug it again"
-                                                       : "the guest keeps its device"));
-        return 0;
-    }
+    if (hotplug->options->dry_run)
+        return plan_change(hotplug, (size_t)index, object, error);
     if (guest_sees ? replug(hotplug, (size_t)index, object, error) < 0
                    : rewire(hotplug, (size_t)index, object, error) < 0)
         return error_prefix(error, "change NIC %s", uuid);

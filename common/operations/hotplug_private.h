@@ -4,6 +4,7 @@
 #define KVM_OPERATIONS_HOTPLUG_PRIVATE_H
 
 #include <jansson.h>
+#include "kvm/base/transaction.h"
 #include "kvm/operations/hotplug.h"
 #include "kvm/operations/session.h"
 #include "kvm/qemu/qmp.h"
@@ -36,6 +37,7 @@ struct hotplug {
     bool unknown;    /* QEMU's state can't be known: nothing may be undone (I15) */
     bool keep; /* the state written is to stay though the step failed: the next command needs it */
     bool goes_on; /* the time is up, and the guest is still at it */
+    int vacated;  /* slot of a device that a dry run took away; 0: none */
     bool advised; /* the message says already what to do */
 };
 
@@ -62,6 +64,14 @@ int hotplug_set(struct hotplug *hotplug, const char *command, json_t *arguments,
 /* After a step failed that has done something in part: `undo` it. Returns -1, with what could not be undone added. */
 int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, struct error *error);
 
+/* Undo by `act`, which may be repeated, unless nothing may be undone any more. */
+int hotplug_undo(struct hotplug *hotplug, int (*act)(void *plan, struct error *error), void *plan,
+                 struct error *error);
+/* The same for what is removed by its name. */
+int hotplug_take_back(struct hotplug *hotplug,
+                      int (*remove)(struct qmp *qmp, const char *name, deadline_t deadline,
+                                    struct error *error),
+                      const char *name, struct error *error);
 /* At the begin of an undo: 1, it may be done; 0, nothing may be done any more; -1, that turned out just now. */
 int hotplug_begin_undo(struct hotplug *hotplug, struct error *error);
 /* At its end, what it returns: after a failed one the runtime stays as it is, for the next command to finish it. */
@@ -74,10 +84,22 @@ int hotplug_restore(struct hotplug *hotplug, struct error *error);
 void hotplug_text(struct hotplug *hotplug, char *text);                       /* steals */
 void hotplug_detail(struct hotplug *hotplug, const char *key, json_t *value); /* steals */
 
+/* What a dry run tells, as "steps", "commands" in their order, "files" and "hooks" of the result. */
+void hotplug_plan_steps(struct hotplug *hotplug, const struct step *steps, size_t count);
+void hotplug_plan_command(struct hotplug *hotplug, const char *command,
+                          json_t *arguments); /* steals; may be NULL */
+void hotplug_plan_file(struct hotplug *hotplug, const char *path);
+void hotplug_plan_runtime(struct hotplug *hotplug);
+void hotplug_plan_tap(struct hotplug *hotplug, size_t index, const char *uuid);
+void hotplug_plan_hook(struct hotplug *hotplug, char *words); /* steals */
+
 /* KEY=VALUE arguments, or "-" for an object on standard input, as one JSON object. Values of `numbers` become
  * integers; unknown keys are refused with the nearest one. New reference. */
 json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *const *keys,
                        const char *const *numbers, struct error *error);
+
+/* Keys that a person writes at the top go into the object `into`, which is made when it is missing. */
+void hotplug_move_keys(json_t *object, const char *const *keys, const char *into);
 
 /* Index of the disk or NIC that `ident` (uuid, name, index, path; a NIC also by MAC or tap) names; ambiguous ones are
  * refused. -1 with STATUS_USAGE. */
@@ -91,25 +113,8 @@ void hotplug_name_subject(struct hotplug *hotplug);
 /* A uuid that none of the devices has, at a removal: it is so already. Sets the result's text. */
 bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *ident);
 
-/* Slots free in the runtime and in QEMU. */
+/* Slots free in the runtime and in QEMU, and the one that `vacated` names. */
 int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error);
-
-/* device_add with the next free slot when QEMU shows that the chosen one is taken by then. `build` makes the frontend's
- * JSON from the hvinfo; `place` writes a slot into the hvinfo. */
-struct plug {
-    const char *id;
-    int slot;        /* SLOT_NONE: not a PCI device */
-    bool slot_fixed; /* asked for by the user, or kept: no other will do */
-    struct slots slots;
-    void *device; /* struct disk or struct nic in the instance */
-    json_t *(*build)(const struct hotplug *hotplug, const struct plug *plug);
-    void (*place)(struct hotplug *hotplug, struct plug *plug);
-};
-int hotplug_plug(struct hotplug *hotplug, struct plug *plug, struct error *error);
-int hotplug_see(struct hotplug *hotplug, const char *id, struct error *error);
-
-/* For undo: take a device just added away again, within a few seconds. */
-int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *error);
 
 /* Mark "removing", ask the guest, wait; then `remains` removes the backend; then the entry goes. */
 struct removal {
@@ -118,11 +123,13 @@ struct removal {
     size_t index;
     bool keep_entry; /* the device is plugged again in the same command */
     int (*remains)(struct hotplug *hotplug, const struct removal *removal, struct error *error);
+    void (*plan)(struct hotplug *hotplug,
+                 const struct removal *removal); /* the same, for a dry run */
     void (*drop)(struct runtime *runtime, size_t index);
 };
 int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struct error *error);
 
-/* hotplug_nic.c, for mod-nic: mode, link and vlan that stand at the top go into nicparams; take a NIC away; plug one as an
+/* hotplug_nic*.c, for mod-nic: mode, link and vlan that stand at the top go into nicparams; take a NIC away; plug one as an
  * add-nic of this object would. */
 void hotplug_move_nicparams(json_t *object);
 int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error);

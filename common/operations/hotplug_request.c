@@ -68,6 +68,23 @@ json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *
     return json_incref(object);
 }
 
+void hotplug_move_keys(json_t *object, const char *const *keys, const char *into)
+{
+    json_t *inner = json_member(object, into);
+
+    for (; *keys != NULL; keys++) {
+        json_t *value = json_object_get(object, *keys);
+        if (value == NULL)
+            continue;
+        if (!json_is_object(inner)) {
+            inner = memory_json(json_object());
+            json_object_set_new(object, into, inner);
+        }
+        json_object_set(inner, *keys, value);
+        json_object_del(object, *keys);
+    }
+}
+
 /* Collects which device is meant; a second match of the same kind makes it ambiguous. */
 struct search {
     const char *ident;

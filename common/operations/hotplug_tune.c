@@ -74,16 +74,18 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
         return -1;
     hotplug_detail(hotplug, "uuid", json_string(disk->uuid));
     hotplug_detail(hotplug, "size_before", json_integer(now));
+    AUTO_JSON json_t *arguments =
+        memory_json(json_pack("{s:s, s:I}", "node-name", id, "size", wanted));
     if (hotplug->options->dry_run) {
+        if (wanted != now)
+            hotplug_plan_command(hotplug, "block_resize", json_incref(arguments));
+        hotplug_plan_runtime(hotplug);
         hotplug_text(hotplug,
                      memory_format("would resize disk %s from %lld to %lld MiB", disk->uuid,
                                    (long long)(now / MIB), (long long)(wanted / MIB)));
         return 0;
     }
-    json_t *arguments = memory_json(json_pack("{s:s, s:I}", "node-name", id, "size", wanted));
-    if (wanted == now)
-        json_decref(arguments);
-    else if (hotplug_set(hotplug, "block_resize", arguments, error) < 0)
+    if (wanted != now && hotplug_set(hotplug, "block_resize", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
     /* It has the new size by QEMU's word; this only tells how it was rounded. */
     if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &after, NULL) < 0)
@@ -146,11 +148,12 @@ int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
             "MIB: below minmem, which is %lld; --force does it all the same, the guest "
             "may run out of memory",
             (long long)instance->minmem_mib);
+    json_t *arguments = memory_json(json_pack("{s:I}", "value", wanted * MIB));
     if (hotplug->options->dry_run) {
+        hotplug_plan_command(hotplug, "balloon", arguments);
         hotplug_text(hotplug, memory_format("would set the memory to %lld MiB", (long long)wanted));
         return 0;
     }
-    json_t *arguments = memory_json(json_pack("{s:I}", "value", wanted * MIB));
     if (hotplug_set(hotplug, "balloon", arguments, error) < 0)
         return -1;
     if (wait_for_balloon(hotplug, wanted, error) < 0) {
@@ -179,10 +182,12 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
     hotplug_text(hotplug,
                  memory_format("%sNIC %s: link %s", hotplug->options->dry_run ? "would set " : "",
                                nic->uuid, up ? "up" : "down"));
-    if (hotplug->options->dry_run)
-        return 0;
     json_t *arguments =
         memory_json(json_pack("{s:s*, s:b}", "name", json_text(nic->hvinfo, "id"), "up", (int)up));
+    if (hotplug->options->dry_run) {
+        hotplug_plan_command(hotplug, "set_link", arguments);
+        return 0;
+    }
     return hotplug_set(hotplug, "set_link", arguments, error);
 }
 
@@ -229,8 +234,11 @@ int hotplug_set_io(struct hotplug *hotplug, struct error *error)
     hotplug_text(hotplug,
                  memory_format("%sdisk %s: limits %s",
                                hotplug->options->dry_run ? "would set " : "", disk->uuid, text));
-    if (hotplug->options->dry_run)
+    if (hotplug->options->dry_run) {
+        hotplug_plan_command(hotplug, "block_set_io_throttle", json_incref(arguments));
+        hotplug_plan_runtime(hotplug);
         return 0;
+    }
     if (hotplug_set(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
     return hotplug_commit(hotplug, error);

@@ -199,6 +199,17 @@ static void tell_live(const struct session *session, deadline_t deadline, json_t
         put(detail, "memory_actual_mib", json_integer(json_number(balloon, "actual", 0) / 1048576));
 }
 
+static void tell_port(json_t *detail, const char *key, const char *address,
+                      const struct instance *instance)
+{
+    bool six = strchr(address, ':') != NULL;
+
+    if (address[0] != '\0')
+        put(detail, key,
+            json_sprintf("%s%s%s:%lld", six ? "[" : "", address, six ? "]" : "",
+                         (long long)instance->network_port));
+}
+
 static void tell_access(const struct session *session, json_t *detail)
 {
     const struct instance *instance = &session->runtime.instance;
@@ -209,8 +220,9 @@ static void tell_access(const struct session *session, json_t *detail)
         put(detail, "console", json_string(console));
     if (vnc[0] == '/')
         put(detail, "vnc", json_sprintf("%s/%s.vnc", vnc, session->name));
-    else if (vnc[0] != '\0')
-        put(detail, "vnc", json_sprintf("%s:%lld", vnc, (long long)instance->network_port));
+    else
+        tell_port(detail, "vnc", vnc, instance);
+    tell_port(detail, "spice", hvparams_text(instance->hvparams, "spice_bind"), instance);
 }
 
 /* What is not pinned was decided by another tool, and is not known. */

@@ -96,9 +96,12 @@ static json_t *recorded_map(struct session *session, struct error *error)
     if (placement_assign(instance, &placement, error) < 0)
         return NULL;
     json_t *map = empty_map(placement.last_port);
+    use_slot(map, placement.sound_slot, "ours", "sound card (sound)");
     use_slot(map, placement.scsi_slot, "ours", "SCSI controller (scsi)");
     use_slot(map, placement.balloon_slot, "ours", "balloon (balloon)");
     use_slot(map, placement.serial_slot, "ours", "serial controller (spice)");
+    use_slot(map, placement.rng_slot, "ours", "random number generator (rng)");
+    use_slot(map, placement.watchdog_slot, "ours", "watchdog (watchdog)");
     for (size_t i = 0; i < instance->disk_count; i++)
         put_device(map, instance->disks[i].hvinfo, "disk", i, instance->disks[i].name);
     for (size_t i = 0; i < instance->nic_count; i++)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "launch_private.h"
@@ -20,40 +19,47 @@
 #include "kvm/qemu/device.h"
 #include "kvm/state/hvparams.h"
 
-enum { VNC_PASSWORD_MAX = 8 };
-
-static bool readable_by(const struct stat *status, uid_t uid, gid_t gid)
-{
-    if (uid == 0)
-        return true;
-    if (status->st_uid == uid)
-        return (status->st_mode & S_IRUSR) != 0;
-    if (status->st_gid == gid)
-        return (status->st_mode & S_IRGRP) != 0;
-    return (status->st_mode & S_IROTH) != 0;
-}
-
 /* A file that QEMU opens by its path. */
 static void check_named_file(const struct launch *launch, const char *source, const char *param,
                              struct messages *problems)
 {
     const char *path = hvparams_text(launch->instance->hvparams, param);
+
+    if (path[0] != '\0')
+        launch_check_readable(launch, path, source, param, problems);
+}
+
+/* All of the guest's memory is taken at the start; of huge pages there is a pool, which other guests use too. */
+static void check_memory_path(const struct launch *launch, const char *source,
+                              struct messages *problems)
+{
+    const char *path = hvparams_text(launch->instance->hvparams, "mem_path");
     struct stat status;
+    struct statfs pool;
 
     if (path[0] == '\0')
         return;
-    if (stat(path, &status) < 0)
-        messages_add(problems, "%s: hvparams.%s: %s (current value: \"%s\")", source, param,
-                     strerror(errno), path);
-    else if (!S_ISREG(status.st_mode))
-        messages_add(problems, "%s: hvparams.%s: not a regular file (current value: \"%s\")",
-                     source, param, path);
-    else if (launch->user == LAUNCH_USER && !readable_by(&status, launch->uid, launch->gid))
+    if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode) || statfs(path, &pool) < 0) {
+        messages_add(problems, "%s: hvparams.mem_path: not a directory (current value: \"%s\")",
+                     source, path);
+        return;
+    }
+    if (!launch_user_may(launch, path, S_IWOTH | S_IXOTH))
         messages_add(problems,
-                     "%s: hvparams.%s: user %s of security_domain can't read it (current value: "
-                     "\"%s\")",
-                     source, param, hvparams_text(launch->instance->hvparams, "security_domain"),
-                     path);
+                     "%s: hvparams.mem_path: the user of security_model can't write there (current "
+                     "value: \"%s\")",
+                     source, path);
+    int64_t page_kib = pool.f_bsize / 1024;
+    int64_t have_mib = (int64_t)pool.f_bavail * page_kib / 1024;
+    if (pool.f_type == HUGETLBFS_MAGIC && !launch_is_running(launch) &&
+        have_mib < launch->instance->maxmem_mib)
+        messages_add(
+            problems,
+            "%s: hvparams.mem_path: %lld MiB of huge pages are free, the guest takes %lld; "
+            "/sys/kernel/mm/hugepages/hugepages-%lldkB/nr_hugepages sets how many there "
+            "are (current value: \"%s\")",
+            source, (long long)have_mib, (long long)launch->instance->maxmem_mib,
+            (long long)page_kib, path);
 }
 
 void launch_check_files(struct launch *launch, const char *source, struct messages *problems)
@@ -61,8 +67,6 @@ void launch_check_files(struct launch *launch, const char *source, struct messag
     const struct instance *instance = launch->instance;
     const char *cdrom = hvparams_text(instance->hvparams, "cdrom_image_path");
     const char *floppy = hvparams_text(instance->hvparams, "floppy_image_path");
-    const char *memory = hvparams_text(instance->hvparams, "mem_path");
-    struct stat status;
     bool ignored;
 
     for (size_t i = 0; i < instance->disk_count; i++) {
@@ -79,9 +83,7 @@ void launch_check_files(struct launch *launch, const char *source, struct messag
         image_check(floppy, O_RDONLY, floppy_where, &ignored, problems);
     check_named_file(launch, source, "kernel_path", problems);
     check_named_file(launch, source, "initrd_path", problems);
-    if (memory[0] != '\0' && (stat(memory, &status) < 0 || !S_ISDIR(status.st_mode)))
-        messages_add(problems, "%s: hvparams.mem_path: not a directory (current value: \"%s\")",
-                     source, memory);
+    check_memory_path(launch, source, problems);
 }
 
 /* A user without access to /dev/kvm gets its group as the only one: supplementary groups stay empty. */
@@ -161,95 +163,6 @@ void launch_check_user(struct launch *launch, const char *source, struct message
     launch->chroot = rundir_path(launch->rundir, RUNDIR_CHROOT, launch->instance->name);
     if (launch->user != LAUNCH_ROOT)
         launch->run_as = memory_format("%u:%u", launch->uid, launch->gid);
-}
-
-/* The first IPv4 address of an interface; false when it has none. */
-static bool interface_address(const char *name, char *text, socklen_t size)
-{
-    struct ifaddrs *list = NULL;
-    bool found = false;
-
-    if (getifaddrs(&list) < 0)
-        return false;
-    for (struct ifaddrs *one = list; one != NULL && !found; one = one->ifa_next) {
-        if (one->ifa_addr == NULL || one->ifa_addr->sa_family != AF_INET ||
-            strcmp(one->ifa_name, name) != 0)
-            continue;
-        const struct sockaddr_in *address = (const void *)one->ifa_addr;
-        found = inet_ntop(AF_INET, &address->sin_addr, text, size) != NULL;
-    }
-    freeifaddrs(list);
-    return found;
-}
-
-static void resolve_vnc_address(struct launch *launch, const char *bind, const char *source,
-                                struct messages *problems)
-{
-    unsigned char address[sizeof(struct in6_addr)];
-    char text[INET_ADDRSTRLEN];
-    struct stat status;
-
-    if (inet_pton(AF_INET, bind, address) == 1)
-        launch->vnc_address = memory_copy(bind);
-    else if (inet_pton(AF_INET6, bind, address) == 1)
-        launch->vnc_address = memory_format("[%s]", bind);
-    else if (bind[0] == '/' && stat(bind, &status) == 0 && S_ISDIR(status.st_mode))
-        launch->vnc_address = memory_copy(bind);
-    else if (bind[0] != '/' && interface_address(bind, text, sizeof(text)))
-        launch->vnc_address = memory_copy(text);
-    else
-        messages_add(problems,
-                     "%s: hvparams.vnc_bind_address: neither an address, nor an interface with an "
-                     "IPv4 address, nor a directory (current value: \"%s\")",
-                     source, bind);
-    if (bind[0] != '/' && launch->instance->network_port <= 5900)
-        messages_add(problems,
-                     "%s: network_port: VNC on an address needs a port above 5900 (current value: "
-                     "%lld)",
-                     source, (long long)launch->instance->network_port);
-}
-
-/* The password is the file's first line; an empty one would mean none, so it is refused. */
-static void read_vnc_password(struct launch *launch, const char *path, const char *source,
-                              struct messages *problems)
-{
-    struct error reason = {0};
-    char *text = NULL;
-
-    if (file_read(AT_FDCWD, path, 4096, true, &text, NULL, &reason) < 0) {
-        messages_add(problems, "%s: hvparams.vnc_password_file: %s", source, reason.text);
-        return;
-    }
-    text[strcspn(text, "\r\n")] = '\0';
-    launch->vnc_password = text;
-    if (text[0] == '\0')
-        messages_add(problems,
-                     "%s: hvparams.vnc_password_file: the first line is empty, which would mean no "
-                     "password (current value: \"%s\")",
-                     source, path);
-    else if (!text_is_utf8(text) || text_has_control(text))
-        messages_add(problems,
-                     "%s: hvparams.vnc_password_file: the first line is not plain text (current "
-                     "value: \"%s\")",
-                     source, path);
-    else if (strlen(text) > VNC_PASSWORD_MAX)
-        messages_add(problems,
-                     "%s: hvparams.vnc_password_file: longer than 8 characters, of which VNC would "
-                     "use the first 8 only (current value: \"%s\")",
-                     source, path);
-}
-
-void launch_check_vnc(struct launch *launch, const char *source, struct messages *problems)
-{
-    const json_t *hvparams = launch->instance->hvparams;
-    const char *bind = hvparams_text(hvparams, "vnc_bind_address");
-    const char *file = hvparams_text(hvparams, "vnc_password_file");
-
-    if (bind[0] == '\0')
-        return;
-    resolve_vnc_address(launch, bind, source, problems);
-    if (file[0] != '\0')
-        read_vnc_password(launch, file, source, problems);
 }
 
 void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems)

@@ -17,16 +17,24 @@
 #include "kvm/host/machine.h"
 #include "kvm/state/hvparams.h"
 
-int launch_set_passwords(struct launch *launch, struct error *error)
+static int set_password(struct launch *launch, const char *protocol, const char *password,
+                        struct error *error)
 {
-    if (launch->vnc_password == NULL)
+    if (password == NULL)
         return 0;
     json_t *arguments =
-        memory_json(json_pack("{s:s, s:s}", "protocol", "vnc", "password", launch->vnc_password));
+        memory_json(json_pack("{s:s, s:s}", "protocol", protocol, "password", password));
     return qmp_call(launch->qmp, "set_password", arguments, launch->options->deadline, NULL,
                     error) == QMP_DONE
                ? 0
-               : error_prefix(error, "VNC password");
+               : error_prefix(error, "password of %s", protocol);
+}
+
+int launch_set_passwords(struct launch *launch, struct error *error)
+{
+    return set_password(launch, "vnc", launch->vnc_password, error) < 0
+               ? -1
+               : set_password(launch, "spice", launch->spice_password, error);
 }
 
 /* NULL (all CPUs) gives false: nothing is to be set. */

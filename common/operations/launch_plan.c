@@ -90,6 +90,8 @@ bool launch_uses_socket(const struct launch *launch, enum launch_socket which)
         return hvparams_truth(hvparams, "serial_console");
     if (which == SOCKET_AGENT)
         return hvparams_truth(hvparams, "use_guest_agent");
+    if (which == SOCKET_KVMD)
+        return hvparams_truth(hvparams, "user_shutdown");
     if (which == SOCKET_EVENTS)
         return launch->events_by_socket;
     return true;
@@ -98,8 +100,8 @@ bool launch_uses_socket(const struct launch *launch, enum launch_socket which)
 enum rundir_file launch_socket_file(enum launch_socket which)
 {
     static const enum rundir_file files[SOCKET_COUNT] = {
-        RUNDIR_QMP,    RUNDIR_QUERY, RUNDIR_MONITOR,
-        RUNDIR_SERIAL, RUNDIR_AGENT, RUNDIR_KVMD, /* the event form never has a reader */
+        RUNDIR_QMP,   RUNDIR_QUERY,         RUNDIR_MONITOR, RUNDIR_SERIAL,
+        RUNDIR_AGENT, RUNDIR_EVENTS_SOCKET, RUNDIR_KVMD,
     };
     return files[which];
 }
@@ -115,6 +117,7 @@ static void number_sockets(struct launch *launch)
     int *numbers[SOCKET_COUNT] = {
         &launch->plan.qmp_fd,    &launch->plan.query_fd, &launch->plan.monitor_fd,
         &launch->plan.serial_fd, &launch->plan.agent_fd, &launch->plan.events_socket_fd,
+        &launch->plan.kvmd_fd,
     };
 
     launch->listen_count = 0;
@@ -171,6 +174,8 @@ void launch_number_descriptors(struct launch *launch)
     plan->chroot = launch->chroot;
     plan->run_as = launch->run_as;
     plan->vnc_address = launch->vnc_address;
+    plan->spice_address = launch->spice_address;
+    plan->spice_directory = launch->node->path;
 }
 
 static struct launch *allocate(const struct rundir *rundir, const struct node *node,
@@ -222,9 +227,9 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
     launch->events_by_socket = probed && !launch->probe.null_event_log;
     decide_accelerator(launch, warnings);
     decide_network(launch, source, &problems, warnings);
-    launch_check_files(launch, source, &problems);
     launch_check_user(launch, source, &problems);
-    launch_check_vnc(launch, source, &problems);
+    launch_check_files(launch, source, &problems);
+    launch_check_display(launch, use_cache, source, &problems);
     launch_check_cpus(launch, source, &problems);
     if (cmdline_check_extra(hvparams_text(instance->hvparams, "kvm_extra"), &reason) < 0)
         messages_add(&problems, "%s: hvparams.kvm_extra: %s", source, reason.text);
@@ -257,6 +262,14 @@ static void close_all(struct launch *launch)
     }
 }
 
+static void wipe(char **secret)
+{
+    if (*secret != NULL)
+        explicit_bzero(*secret, strlen(*secret));
+    free(*secret);
+    *secret = NULL;
+}
+
 void launch_release(struct launch **pointer)
 {
     struct launch *launch = *pointer;
@@ -266,10 +279,10 @@ void launch_release(struct launch **pointer)
     close_all(launch);
     qmp_release(&launch->qmp);
     probe_release(&launch->probe);
-    if (launch->vnc_password != NULL)
-        explicit_bzero(launch->vnc_password, strlen(launch->vnc_password));
-    free(launch->vnc_password);
+    wipe(&launch->vnc_password);
+    wipe(&launch->spice_password);
     free(launch->vnc_address);
+    free(launch->spice_address);
     free(launch->chroot);
     free(launch->run_as);
     free(launch->pool);
@@ -297,9 +310,12 @@ static json_t *describe_slots(const struct launch *launch)
         {0, "host bridge"},
         {1, "ISA bridge"},
         {2, "VGA"},
+        {placement->sound_slot, "sound card"},
         {placement->scsi_slot, "SCSI controller"},
         {placement->balloon_slot, "balloon"},
         {placement->serial_slot, "serial controller"},
+        {placement->rng_slot, "random number generator"},
+        {placement->watchdog_slot, "watchdog"},
     };
     char key[16];
 

@@ -21,6 +21,7 @@ enum launch_socket {
     SOCKET_SERIAL,
     SOCKET_AGENT,
     SOCKET_EVENTS,
+    SOCKET_KVMD,
     SOCKET_COUNT
 };
 
@@ -43,7 +44,8 @@ struct launch {
     char *chroot;
     char *run_as; /* "UID:GID" when QEMU itself changes user (chroot) */
     char *vnc_address;
-    char *vnc_password; /* wiped when released */
+    char *vnc_password, *spice_password; /* wiped when released */
+    char *spice_address;
 
     /* Real descriptors; -1 while not open. */
     int pid_file, events, cdrom, floppy;
@@ -100,8 +102,18 @@ int launch_return_uid(struct launch *launch, struct error *error);
 /* launch_check.c: everything that needs the node, all problems at once. */
 void launch_check_files(struct launch *launch, const char *source, struct messages *problems);
 void launch_check_user(struct launch *launch, const char *source, struct messages *problems);
-void launch_check_vnc(struct launch *launch, const char *source, struct messages *problems);
 void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems);
+
+/* launch_display.c: what VNC, SPICE and the guest's hardware need of the node and its QEMU. */
+void launch_check_display(struct launch *launch, bool use_cache, const char *source,
+                          struct messages *problems);
+
+/* launch_access.c: may the user that QEMU becomes do it (`want` in the bits of "others")? A regular file that QEMU
+ * reads by its path: problems are added. Does the instance run now, in another QEMU? */
+bool launch_user_may(const struct launch *launch, const char *path, mode_t want);
+void launch_check_readable(const struct launch *launch, const char *path, const char *source,
+                           const char *param, struct messages *problems);
+bool launch_is_running(const struct launch *launch);
 
 /* launch_network.c: taps, tap files and ifup of all NICs; and back. */
 int launch_bring_up_network(void *plan, struct error *error);

@@ -14,6 +14,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/teardown.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/monitor.h"
 
@@ -62,7 +63,12 @@ int launch_remove_sockets(void *plan, struct error *error)
 int launch_make_sockets(void *plan, struct error *error)
 {
     struct launch *launch = plan;
+    char mark[RUNDIR_PATH_MAX];
 
+    /* Of an earlier run: a watcher would take it for this one's. */
+    rundir_name(RUNDIR_SHUTDOWN, instance_name(launch), mark);
+    if (file_remove(launch->rundir->fd, mark, NULL, error) < 0)
+        return -1;
     for (int i = 0; i < SOCKET_COUNT; i++) {
         if (!launch_uses_socket(launch, (enum launch_socket)i))
             continue;
@@ -194,7 +200,8 @@ int launch_end_qemu(void *plan, struct error *error)
     if (launch->pid_file >= 0 && process_lock_holder(launch->pid_file) != 0)
         return error_set(error, STATUS_INCOMPLETE, "%s is locked by pid %d", name,
                          (int)process_lock_holder(launch->pid_file));
-    if (file_remove(launch->rundir->fd, name, NULL, error) < 0)
+    if (file_remove(launch->rundir->fd, name, NULL, error) < 0 ||
+        teardown_remove_vnc_socket(launch->instance, error) < 0)
         return -1;
     return remove_chroot(launch, error);
 }

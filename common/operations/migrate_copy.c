@@ -54,7 +54,7 @@ static void tell_progress(const struct sending *sending, const json_t *reply)
         sending->options->progress(&progress);
 }
 
-static int copy_failed(const json_t *reply, const char *phase, struct error *error)
+int sending_copy_failed(const json_t *reply, const char *phase, struct error *error)
 {
     const char *why = json_text(reply, "error-desc");
     return error_set(error, STATUS_FAILED, "copying %s%s%s",
@@ -102,6 +102,16 @@ static int check_setup(const struct sending *sending, const char *phase, struct 
                      "and port open?");
 }
 
+/* The guest stands still from the event on: it is not asked then what it has told. */
+static bool wait_for_pause(struct qmp *qmp, bool *lost)
+{
+    AUTO_JSON json_t *event =
+        qmp_wait_event(qmp, "MIGRATION", NULL, NULL, clock_deadline(LOOK_MS), lost);
+    const char *phase = json_text(json_member(event, "data"), "status");
+
+    return phase != NULL && strcmp(phase, "pre-switchover") == 0;
+}
+
 /* Until QEMU stands before the switch-over, guest paused, all memory sent but the last rest. */
 int sending_watch(struct sending *sending, struct error *error)
 {
@@ -115,7 +125,7 @@ int sending_watch(struct sending *sending, struct error *error)
             return -1;
         tell_progress(sending, reply);
         if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
-            return copy_failed(reply, phase, error);
+            return sending_copy_failed(reply, phase, error);
         if (phase != NULL &&
             (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
             return 0;
@@ -126,41 +136,10 @@ int sending_watch(struct sending *sending, struct error *error)
             return error_set(error, STATUS_FAILED, "interrupted");
         if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)
             return -1;
-        /* The guest stands still from the event on: not a moment is to be lost then. */
         bool lost = false;
-        json_decref(
-            qmp_wait_event(sending->qmp, "MIGRATION", NULL, NULL, clock_deadline(LOOK_MS), &lost));
+        if (wait_for_pause(sending->qmp, &lost))
+            return 0;
         if (process_wait_gone(sending->session.process.pidfd, clock_deadline(lost ? LOOK_MS : 0)))
             return error_set(error, STATUS_FAILED, "QEMU here has ended while copying");
-    }
-}
-
-int sending_switch_over(struct sending *sending, struct error *error)
-{
-    deadline_t deadline = clock_deadline(SWITCH_MS);
-    json_t *arguments = memory_json(json_pack("{s:s}", "state", "pre-switchover"));
-
-    sending_say(sending, "switch over");
-    if (qmp_call(sending->qmp, "migrate-continue", arguments, deadline, NULL, error) != QMP_DONE)
-        return -1;
-    for (;;) {
-        AUTO_JSON json_t *reply = migrate_query(sending->qmp, deadline, error);
-        const char *phase = json_text(reply, "status");
-        if (reply == NULL)
-            return -1;
-        if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
-            return copy_failed(reply, phase, error);
-        if (phase != NULL && strcmp(phase, "completed") == 0) {
-            if (json_number(reply, "total-time", 0) == 0) {
-                clock_sleep_ms(ZERO_TIMES_MS);
-                sending->last = migrate_query(sending->qmp, deadline, NULL);
-            } else {
-                sending->last = json_incref(reply);
-            }
-            return 0;
-        }
-        if (clock_passed(deadline))
-            return error_set(error, STATUS_FAILED, "the target did not confirm the switch in time");
-        clock_sleep_ms(2);
     }
 }

@@ -328,11 +328,11 @@ static int run_stage(struct local *local, const char *action, struct error *erro
         return abort_side(local, error);
     if (strcmp(action, "vote") == 0) {
         set_text(local, memory_copy("ready: everything has arrived"));
-        return target_vote(&local->session, deadline, error);
+        return target_vote(&local->session, NULL, -1, deadline, error);
     }
     if (strcmp(action, "commit") == 0) {
         set_text(local, memory_copy("the guest runs here"));
-        return target_commit(&local->session, local->token, deadline, warnings, error);
+        return target_commit(&local->session, NULL, local->token, deadline, warnings, error);
     }
     /* Without the token the target is asked first: ending this side while the guest has not arrived would leave the
      * token that makes it run nowhere but there. */

@@ -9,7 +9,12 @@
 #include "kvm/operations/session.h"
 #include "kvm/qemu/qmp.h"
 
-enum { MIGRATE_LINE_MAX = 4 * 1024 * 1024, MIGRATE_ANSWER_MS = 60000, MIGRATE_CONNECT_MS = 20000 };
+enum {
+    MIGRATE_LINE_MAX = 4 * 1024 * 1024,
+    MIGRATE_ANSWER_MS = 60000,
+    MIGRATE_CONNECT_MS = 20000,
+    MIGRATE_PHASE_SIZE = 32,
+};
 
 /* ---- migrate_remote.c: the session with the other side, one JSON object a line ---- */
 
@@ -96,17 +101,28 @@ void migrate_compare(const json_t *here, const json_t *there, struct messages *p
 /* query-migrate; new reference. NULL with error. */
 json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error);
 
-/* ---- migrate_stages.c: the target's stages ---- */
+/* Wait for the end of the copy on this side: "completed", "failed" or "cancelled" into `phase`, by QEMU's own events.
+ * `fresh`: this connection may have missed them, so it is asked first. What comes on `session` (-1: none) means that the
+ * other side has given up. */
+int migrate_await_end(struct qmp *qmp, int session, bool fresh, deadline_t deadline,
+                      char phase[MIGRATE_PHASE_SIZE], struct error *error);
+
+/* While the guest is paused: before all other programs. */
+void migrate_hurry(bool on);
+
+/* ---- migrate_stages.c: the target's stages. `qmp` NULL: a connection is made for it ---- */
 
 /* Commit: record, run the guest, set up routed NICs, announce. Needs the lock and a session. */
-int target_commit(struct session *session, const char *token, deadline_t deadline,
+int target_commit(struct session *session, struct qmp *qmp, const char *token, deadline_t deadline,
                   struct messages *warnings, struct error *error);
 int target_abort(struct session *session, const char *token, deadline_t deadline,
                  struct messages *warnings, struct error *error);
 /* The last words of QEMU on this side: when an incoming one dies, they alone tell why. The caller frees. */
 char *target_last_words(const struct session *session);
 struct qmp *target_monitor(const struct session *session, deadline_t deadline, struct error *error);
-int target_vote(struct session *session, deadline_t deadline, struct error *error);
+/* `stream`: of the session with the source, -1: none. */
+int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t deadline,
+                struct error *error);
 
 /* ---- migrate_back.c: the source's way back, and its end ---- */
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_private.h"
@@ -14,7 +15,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 
-enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100 };
+enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100, DYING_MS = 500 };
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
@@ -220,6 +221,20 @@ static int judge(const json_t *reply, json_t **answer, struct error *error)
     return error_set(error, (enum status)status, "on the target: %s", shown);
 }
 
+/* The other end is closed: by whichever of reading and writing that was noticed, it is told in the same words. */
+static int tell_end(const struct remote *remote, struct error *error)
+{
+    siginfo_t end = {0};
+
+    error_set(error, STATUS_INCOMPLETE, "the session with the target has ended");
+    if (!process_wait_gone(remote->pidfd, clock_deadline(DYING_MS)) ||
+        waitid(P_PID, (id_t)remote->pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || end.si_pid == 0)
+        return -1;
+    if (end.si_code != CLD_EXITED)
+        return error_append(error, ": the remote command was killed by signal %d", end.si_status);
+    return error_append(error, ": the remote command's exit status is %d", end.si_status);
+}
+
 /* In short waits, since a signal that comes between two of them ends neither. */
 static char *await_line(struct remote *remote, deadline_t deadline, struct error *error)
 {
@@ -232,10 +247,11 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
         bool interrupted = remote->interrupted != NULL && *remote->interrupted;
         if (!ended && !interrupted && !clock_passed(deadline))
             continue;
-        error_set(error, STATUS_INCOMPLETE, "%s",
-                  ended         ? "the session with the target has ended"
-                  : interrupted ? "interrupted"
-                                : "the target does not answer in time");
+        if (ended)
+            tell_end(remote, error);
+        else
+            error_set(error, STATUS_INCOMPLETE, "%s",
+                      interrupted ? "interrupted" : "the target does not answer in time");
         return NULL;
     }
 }
@@ -243,7 +259,7 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
 int remote_question(struct remote *remote, const json_t *question, struct error *error)
 {
     if (remote_write(remote->to, question) < 0)
-        return error_errno(error, STATUS_INCOMPLETE, "the session with the target is lost");
+        return tell_end(remote, error);
     remote->unanswered++;
     return 0;
 }

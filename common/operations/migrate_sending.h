@@ -62,9 +62,14 @@ int sending_check_target(struct sending *sending, struct error *error);
 /* Measured rates, and what they mean; the result is told. */
 int sending_measure(struct sending *sending, struct error *error);
 
-/* migrate_copy.c: from `migrate` to "completed". */
+/* migrate_copy.c: from `migrate` to the pause. */
 int sending_begin(struct sending *sending, struct error *error);
 int sending_watch(struct sending *sending, struct error *error);
+/* query-migrate's reply (or NULL) and its phase "failed" or "cancelled" as an error; returns -1. */
+int sending_copy_failed(const json_t *reply, const char *phase, struct error *error);
+
+/* migrate_switch.c: the guest is paused. To "completed", the target asked for its vote; then the vote, the commit. */
 int sending_switch_over(struct sending *sending, struct error *error);
+int sending_commit(struct sending *sending, struct error *error);
 
 #endif

@@ -114,12 +114,13 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
                             struct error *error)
 {
     deadline_t deadline = clock_deadline(SETUP_MS);
-    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
+    struct qmp *qmp = target_monitor(&serving->session, deadline, error);
     const char *x509 = json_text(request, "x509");
     int result = 0;
 
     if (qmp == NULL)
         return -1;
+    serving->qmp = qmp;
     if (x509 != NULL)
         result = channel_certificates(&serving->session, qmp, x509, true, deadline, error);
     else if (key[0] != '\0')
@@ -195,15 +196,12 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
 
 static json_t *answer_tree(struct serving *serving, struct error *error)
 {
-    deadline_t deadline = clock_deadline(SETUP_MS);
-    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
-    json_t *tree = qmp == NULL ? NULL : migrate_tree(qmp, deadline, error);
+    json_t *tree = migrate_tree(serving->qmp, clock_deadline(SETUP_MS), error);
 
     return tree == NULL ? NULL : json_pack("{s:b, s:o}", "ok", 1, "tree", tree);
 }
 
-static int receive_stream(struct serving *serving, struct qmp *qmp, deadline_t deadline,
-                          struct error *error)
+static int receive_stream(struct serving *serving, deadline_t deadline, struct error *error)
 {
     AUTO_CLOSE int connection =
         channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
@@ -212,7 +210,7 @@ static int receive_stream(struct serving *serving, struct qmp *qmp, deadline_t d
     if (connection < 0)
         return -1;
     channel_watch_link(connection);
-    return channel_pass(qmp, connection, "kvm-suite-in", deadline, error);
+    return channel_pass(serving->qmp, connection, "kvm-suite-in", deadline, error);
 }
 
 /* receive: the source connects now; its connection becomes QEMU's, or QEMU takes its connections itself. */
@@ -220,16 +218,13 @@ static json_t *answer_receive(struct serving *serving, struct error *error)
 {
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
     const char *uri = serving->uri != NULL ? serving->uri : "fd:kvm-suite-in";
-    AUTO_QMP struct qmp *qmp = target_monitor(&serving->session, deadline, error);
 
-    if (qmp == NULL)
-        return NULL;
     if (serving->uri != NULL)
         serving_stop_listening(serving);
-    else if (receive_stream(serving, qmp, deadline, error) < 0)
+    else if (receive_stream(serving, deadline, error) < 0)
         return NULL;
     json_t *arguments = memory_json(json_pack("{s:s}", "uri", uri));
-    if (qmp_call(qmp, "migrate-incoming", arguments, deadline, NULL, error) != QMP_DONE)
+    if (qmp_call(serving->qmp, "migrate-incoming", arguments, deadline, NULL, error) != QMP_DONE)
         return NULL;
     return json_pack("{s:b}", "ok", 1);
 }
@@ -239,21 +234,25 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
 {
     const char *token = json_text(request, "token");
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS - 5000);
-    AUTO_FREE char *words = serving->accepted ? target_last_words(&serving->session) : NULL;
+    AUTO_FREE char *words = NULL;
     int result = -1;
 
     if (!serving->accepted)
         error_set(error, STATUS_STATE, "%s: nothing was accepted", stage);
     else if (strcmp(stage, "vote") == 0)
-        result = target_vote(&serving->session, deadline, error);
+        result = target_vote(&serving->session, serving->qmp, STDIN_FILENO, deadline, error);
     else if (strcmp(stage, "commit") == 0)
-        result = target_commit(&serving->session, token, deadline, &serving->warnings, error);
+        result = target_commit(&serving->session, serving->qmp, token, deadline, &serving->warnings,
+                               error);
     else if (strcmp(stage, "abort") == 0) {
+        words = target_last_words(&serving->session);
         result = target_abort(&serving->session, token, deadline, &serving->warnings, error);
         serving->accepted = serving->accepted && result < 0;
     } else {
         error_set(error, STATUS_USAGE, "%s: no such stage", stage);
     }
+    if (result < 0)
+        migrate_hurry(false);
     return result < 0 ? NULL : json_pack("{s:b, s:s*}", "ok", 1, "words", words);
 }
 
@@ -310,9 +309,9 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return serving_listen_only(serving, request, error);
     if (!serving->accepted && serving->listener >= 0 && strcmp(stage, "sink") == 0)
         return serving_sink(serving, error);
-    if (serving->accepted && strcmp(stage, "tree") == 0)
+    if (serving->qmp != NULL && strcmp(stage, "tree") == 0)
         return answer_tree(serving, error);
-    if (serving->accepted && serving->listener >= 0 && strcmp(stage, "receive") == 0)
+    if (serving->qmp != NULL && serving->listener >= 0 && strcmp(stage, "receive") == 0)
         return answer_receive(serving, error);
     return answer_stage(serving, stage, request, error);
 }
@@ -373,6 +372,7 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     }
     enum status status = end_of_session(&serving);
     serving_stop_listening(&serving);
+    qmp_release(&serving.qmp);
     if (serving.session.rundir != NULL)
         channel_forget_secret(&serving.session, true);
     free(serving.uri);

@@ -46,6 +46,13 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
                          "the instance has kvm_extra \"%s\", which this node's kvm-defaults.json "
                          "does not allow (put the same value there)",
                          extra);
+    /* A device of the node is no part of the guest that comes. */
+    const char *usb = hvparams_text(hvparams, "usb_devices");
+    if (strstr(usb, "host:") != NULL && strcmp(usb, hvparams_text(own, "usb_devices")) != 0)
+        return error_set(error, STATUS_STATE,
+                         "the instance has usb_devices \"%s\", devices of the node that this "
+                         "node's kvm-defaults.json does not allow (put the same value there)",
+                         usb);
     json_object_set(hvparams, "kvm_path", json_object_get(own, "kvm_path"));
     return 0;
 }

@@ -12,6 +12,8 @@ struct serving {
     const char *name;
     const struct migrate_options *options;
     struct session session; /* with the lock, once accepted */
+    struct qmp *qmp;        /* kept from accept to the end: what is said while the guest is paused
+                               must not wait for a greeting */
     bool accepted, attached;
     int listener;
     char token[33];

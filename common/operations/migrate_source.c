@@ -37,30 +37,6 @@ static int record_sending(struct sending *sending, struct error *error)
     return 0;
 }
 
-static int vote_and_commit(struct sending *sending, struct error *error)
-{
-    struct runtime *runtime = &sending->session.runtime;
-    deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
-
-    sending_say(sending, "ask for the target's vote");
-    sending->remote.interrupted = NULL; /* too late: what is asked from here on must be heard */
-    if (remote_ask(&sending->remote, json_pack("{s:s}", "stage", "vote"), deadline, NULL, error) <
-        0)
-        return -1;
-    sending_say(sending, "commit");
-    migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_COMMITTED);
-    if (runtime_commit(sending->rundir, runtime, error) < 0) {
-        /* On the disk or not: nobody can know, so nobody may run it before recover has read it again. */
-        sending->committed = true;
-        error->status = STATUS_INCOMPLETE;
-        return -1;
-    }
-    sending->committed = true;
-    return remote_ask(&sending->remote,
-                      json_pack("{s:s, s:s}", "stage", "commit", "token", sending->commit_token),
-                      deadline, NULL, error);
-}
-
 /* ---- and back, when something failed before the commit ---- */
 
 /* A monitor that does not answer tells nothing, but the process may still be on its way out. */
@@ -142,9 +118,23 @@ static void undo(struct sending *sending, struct error *error)
         error_append(error, "; the guest runs here as before");
 }
 
-/* The capabilities are QEMU's until they are set anew: leave none that a later migration does not want. */
+/* "completed" may come with times of zero: asked once more (QEMU 7.2). */
+static void ask_times(struct sending *sending)
+{
+    deadline_t deadline = clock_deadline(LOOK_MS);
+
+    do {
+        json_decref(sending->last);
+        sending->last = migrate_query(sending->qmp, clock_deadline(SETUP_MS), NULL);
+        if (json_number(sending->last, "total-time", 0) != 0)
+            return;
+        clock_sleep_ms(ZERO_TIMES_MS);
+    } while (sending->last != NULL && !clock_passed(deadline));
+}
+
 static void tell_result(struct sending *sending)
 {
+    ask_times(sending);
     const json_t *ram = json_member(sending->last, "ram");
     int64_t total = json_number(sending->last, "total-time", 0);
     int64_t downtime = json_number(sending->last, "downtime", 0);
@@ -175,8 +165,10 @@ static int go(struct sending *sending, struct error *error)
         return -1;
     if (sending->options->rehearse)
         return 0;
-    if (copies_finish(sending, error) < 0 || sending_switch_over(sending, error) < 0 ||
-        vote_and_commit(sending, error) < 0)
+    bool done = copies_finish(sending, error) == 0 && sending_switch_over(sending, error) == 0 &&
+                sending_commit(sending, error) == 0;
+    migrate_hurry(false);
+    if (!done)
         return -1;
     tell_result(sending);
     return 0;

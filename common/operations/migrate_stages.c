@@ -21,7 +21,7 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { TAIL_BYTES = 600, LOOK_MS = 500, POLL_MS = 5, END_MS = 10000, SETUP_MS = 60000 };
+enum { TAIL_BYTES = 600, LOOK_MS = 500, END_MS = 10000, SETUP_MS = 60000 };
 
 /* ---- commit, abort, vote: also for the stages as commands of their own ---- */
 
@@ -41,8 +41,8 @@ static int check_token(const struct runtime *runtime, const char *key, const cha
 
 struct qmp *target_monitor(const struct session *session, deadline_t deadline, struct error *error)
 {
-    return monitor_open(session->rundir, session->name, RUNDIR_QMP, &session->process, deadline,
-                        error);
+    AUTO_FREE char *path = rundir_path(session->rundir, RUNDIR_QMP, session->name);
+    return qmp_connect_peer(path, session->process.pid, true, deadline, error);
 }
 
 /* Routed NICs get their route when the guest is here; the others have been set up on accept. */
@@ -63,19 +63,17 @@ static void set_up_routed(const struct session *session, deadline_t deadline,
     }
 }
 
-static int run_guest(struct session *session, deadline_t deadline, struct messages *warnings,
-                     struct error *error)
+/* A guest that runs already takes `cont` as well. */
+static int run_guest(struct session *session, struct qmp *qmp, deadline_t deadline,
+                     struct messages *warnings, struct error *error)
 {
-    char status[32];
-    AUTO_QMP struct qmp *qmp = target_monitor(session, deadline, error);
-
-    if (qmp == NULL || monitor_status(qmp, deadline, status, error) < 0)
-        return -1;
-    if (session->runtime.state == RUNTIME_RUNNING && strcmp(status, "running") != 0) {
-        events_note(session->rundir, session->name, "KVM_SUITE_ACTION", "cont", NULL);
+    if (session->runtime.state == RUNTIME_RUNNING) {
         if (qmp_call(qmp, "cont", NULL, deadline, NULL, error) != QMP_DONE)
             return error_prefix(error, "the guest is here and may run, but does not yet");
+        events_note(session->rundir, session->name, "KVM_SUITE_ACTION", "cont", NULL);
     }
+    migrate_hurry(false);
+    channel_forget_secret(session, true);
     channel_drop_credentials(qmp, deadline);
     set_up_routed(session, deadline, warnings);
     qmp_call(qmp, "announce-self",
@@ -84,9 +82,10 @@ static int run_guest(struct session *session, deadline_t deadline, struct messag
     return 0;
 }
 
-int target_commit(struct session *session, const char *token, deadline_t deadline,
+int target_commit(struct session *session, struct qmp *qmp, const char *token, deadline_t deadline,
                   struct messages *warnings, struct error *error)
 {
+    AUTO_QMP struct qmp *own = NULL;
     struct runtime *runtime = &session->runtime;
     bool again = migration_phase_of(runtime) == PHASE_NONE &&
                  migration_side_of(runtime) == MIGRATION_TARGET &&
@@ -113,7 +112,9 @@ int target_commit(struct session *session, const char *token, deadline_t deadlin
         if (runtime_commit(session->rundir, runtime, error) < 0)
             return -1;
     }
-    return run_guest(session, deadline, warnings, error);
+    if (qmp == NULL)
+        qmp = own = target_monitor(session, deadline, error);
+    return qmp == NULL ? -1 : run_guest(session, qmp, deadline, warnings, error);
 }
 
 int target_abort(struct session *session, const char *token, deadline_t deadline,
@@ -168,29 +169,21 @@ static int qemu_has_ended(const struct session *session, struct error *error)
                      words[0] != '\0' ? ": " : "", words);
 }
 
-/* Everything has arrived when query-migrate says "completed" and the guest stands paused. */
-static int wait_for_copy(struct session *session, struct qmp *qmp, deadline_t deadline,
-                         struct error *error)
+/* Everything has arrived when QEMU says "completed" and the guest stands paused. */
+static int wait_for_copy(struct session *session, struct qmp *qmp, int stream, bool fresh,
+                         deadline_t deadline, struct error *error)
 {
-    char status[32];
+    char status[32], phase[MIGRATE_PHASE_SIZE];
 
-    for (;;) {
-        AUTO_JSON json_t *reply = migrate_query(qmp, deadline, error);
-        const char *phase = json_text(reply, "status");
-        if (reply == NULL)
-            return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
-                       ? qemu_has_ended(session, error)
-                       : -1;
-        if (phase != NULL && strcmp(phase, "failed") == 0)
-            return error_set(error, STATUS_FAILED, "receiving failed: %s",
-                             json_text(reply, "error-desc") != NULL ? json_text(reply, "error-desc")
-                                                                    : "no reason given");
-        if (phase != NULL && strcmp(phase, "completed") == 0)
-            break;
-        if (clock_passed(deadline))
-            return error_set(error, STATUS_FAILED, "not everything has arrived in time (%s)",
-                             phase != NULL ? phase : "no migration");
-        clock_sleep_ms(POLL_MS);
+    if (migrate_await_end(qmp, stream, fresh, deadline, phase, error) < 0)
+        return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
+                   ? qemu_has_ended(session, error)
+                   : error_prefix(error, "receiving");
+    if (strcmp(phase, "completed") != 0) {
+        AUTO_JSON json_t *reply = migrate_query(qmp, deadline, NULL);
+        const char *why = json_text(reply, "error-desc");
+        return error_set(error, STATUS_FAILED, "receiving %s: %s", phase,
+                         why != NULL ? why : "no reason given");
     }
     if (monitor_status(qmp, deadline, status, error) < 0)
         return -1;
@@ -201,8 +194,10 @@ static int wait_for_copy(struct session *session, struct qmp *qmp, deadline_t de
     return 0;
 }
 
-int target_vote(struct session *session, deadline_t deadline, struct error *error)
+int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t deadline,
+                struct error *error)
 {
+    AUTO_QMP struct qmp *own = NULL;
     struct runtime *runtime = &session->runtime;
     const struct migration_rule *rule =
         migration_side_of(runtime) != MIGRATION_TARGET
@@ -213,15 +208,16 @@ int target_vote(struct session *session, deadline_t deadline, struct error *erro
         return migration_out_of_order(runtime, STAGE_VOTE, error);
     if (rule->need == NEED_NOTHING)
         return 0;
-    AUTO_QMP struct qmp *qmp = target_monitor(session, deadline, error);
+    if (qmp == NULL)
+        qmp = own = target_monitor(session, deadline, error);
     if (qmp == NULL)
         return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
                    ? qemu_has_ended(session, error)
                    : -1;
-    if (wait_for_copy(session, qmp, deadline, error) < 0 ||
+    migrate_hurry(stream >= 0); /* until the commit, which comes at once */
+    if (wait_for_copy(session, qmp, stream, own != NULL, deadline, error) < 0 ||
         exports_close(session, qmp, deadline, error) < 0)
         return -1;
-    channel_forget_secret(session, true);
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_READY);
     return runtime_commit(session->rundir, runtime, error);
 }

@@ -49,9 +49,14 @@ static deadline_t at_most(const struct ladder *ladder, int64_t wait_ms)
     return clock_earlier(clock_deadline(wait_ms), until);
 }
 
+/* A watcher of user_shutdown takes what the agent does for the user's own doing: nothing but the button tells it
+ * otherwise. */
 static bool guest_has_agent(const struct runtime *runtime)
 {
-    return runtime != NULL && hvparams_truth(runtime->instance.hvparams, "use_guest_agent");
+    const json_t *hvparams = runtime == NULL ? NULL : runtime->instance.hvparams;
+
+    return hvparams != NULL && hvparams_truth(hvparams, "use_guest_agent") &&
+           (!hvparams_truth(hvparams, "user_shutdown") || !hvparams_truth(hvparams, "acpi"));
 }
 
 static bool guest_has_acpi(const struct runtime *runtime)

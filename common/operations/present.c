@@ -239,6 +239,7 @@ void present_detail(const json_t *detail)
     print_machine(detail);
     present_devices(detail);
     text_line(detail, "vnc", "VNC");
+    text_line(detail, "spice", "SPICE");
     text_line(detail, "console", "console");
     json_array_foreach (json_member(detail, "notes"), i, note)
         line("note", "%s", json_string_value(note));

@@ -10,7 +10,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/state/instance.h"
 
-int select_check(const struct cli_arguments *arguments, bool all, struct error *error)
+static int check(const struct cli_arguments *arguments, bool all, struct error *error)
 {
     if (all && arguments->count > 0)
         return error_set(error, STATUS_USAGE, "--all and '%s': give names or --all, not both",
@@ -23,22 +23,33 @@ int select_check(const struct cli_arguments *arguments, bool all, struct error *
     return 0;
 }
 
-void select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
-                      struct selection *selection)
+int select_open(const struct cli_arguments *arguments, bool all, const struct cli_common *common,
+                struct selection *selection, struct error *error)
 {
-    *selection = (struct selection){0};
+    if (check(arguments, all, error) < 0 ||
+        node_open(&selection->node, common->conf_dir, error) < 0)
+        return -1;
+    if (rundir_open(&selection->rundir, common->run_dir, false, error) < 0) {
+        if (error->status != STATUS_STATE || !all)
+            return -1;
+        selection->notice = *error; /* nothing there is nothing to do, but it may be a slip */
+        return 0;
+    }
     if (all)
-        selection->all = rundir_names(rundir, &selection->count);
+        selection->all = rundir_names(&selection->rundir, &selection->count);
     else
         selection->count = arguments->count;
     selection->names = (const char *const *)(all ? selection->all : arguments->items);
+    return 0;
 }
 
 void select_release(struct selection *selection)
 {
     if (selection->all != NULL)
         rundir_names_release(selection->all);
-    *selection = (struct selection){0};
+    node_close(&selection->node);
+    rundir_close(&selection->rundir);
+    *selection = SELECTION_NONE;
 }
 
 /* ---- definitions ---- */

@@ -40,6 +40,7 @@ static const struct {
     {RUNDIR_QMP, false, "monitor socket"},
     {RUNDIR_QUERY, false, "monitor socket"},
     {RUNDIR_KVMD, false, "socket of the shutdown watcher"},
+    {RUNDIR_EVENTS_SOCKET, false, "socket of the event log"},
     {RUNDIR_SHUTDOWN, false, "mark that the user shut it down"},
     {RUNDIR_SERIAL, false, "serial console socket"},
     {RUNDIR_AGENT, false, "guest agent socket"},
@@ -224,6 +225,9 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
     if (teardown.failures.count == 0)
         remove_nic_directory(&teardown);
     remove_chroot(&teardown);
+    struct error kept = {0};
+    if (runtime != NULL && teardown_remove_vnc_socket(&runtime->instance, &kept) < 0)
+        note_failure(&teardown, &kept);
     for (size_t i = 0; i < COUNT(files); i++) {
         char path[RUNDIR_PATH_MAX];
         /* After a failure the next clean-up needs the runtime, and the log to tell how it ended. */
@@ -302,6 +306,11 @@ json_t *teardown_explain(const struct rundir *rundir, const struct node *node, c
 
     each_tap_file(rundir, name, explain_tap, &explain);
     explain_chroot(list, rundir, name);
+    AUTO_FREE char *vnc = runtime == NULL ? NULL : teardown_vnc_socket(&runtime->instance);
+    if (vnc != NULL) {
+        AUTO_FREE char *finding = memory_format("%s: VNC socket", vnc);
+        found(list, finding, "remove");
+    }
     for (size_t i = 0; i < COUNT(files); i++) {
         char path[RUNDIR_PATH_MAX];
         rundir_name(files[i].file, name, path);

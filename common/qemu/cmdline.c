@@ -29,9 +29,9 @@ static void add_identity(json_t *words, const struct instance *instance,
     cmdline_format(words, "-m", "%" PRId64, instance->maxmem_mib);
     cmdline_smp(words, instance);
     cmdline_pair(words, "-uuid", instance->uuid);
-    /* USB only for the tablet of VNC: a controller costs wake-ups all the time. */
+    /* USB only where a device needs it: a controller costs wake-ups all the time. */
     cmdline_machine(words, instance, plan, plan->kvm ? "kvm" : "tcg",
-                    cmdline_has_vnc(instance, plan));
+                    cmdline_has_usb(instance, plan));
 }
 
 /* Where QEMU itself changes root and user, it must still be allowed to: with elevateprivileges=deny it is
@@ -52,6 +52,7 @@ static void add_process(json_t *words, const struct instance *instance,
     if (strcmp(hvparams_text(instance->hvparams, "reboot_behavior"), "exit") == 0)
         cmdline_word(words, "-no-reboot");
     cmdline_pair(words, "-action", "panic=none");
+    cmdline_watchdog_action(words, instance);
     cmdline_chroot(words, plan, plan->run_as);
 }
 
@@ -66,6 +67,8 @@ static void add_guest(json_t *words, const struct instance *instance)
         cmdline_pair(words, "-cpu", cpu);
     cmdline_memory_path(words, instance);
     cmdline_kernel(words, instance);
+    if (hvparams_text(hvparams, "keymap")[0] != '\0')
+        cmdline_pair(words, "-k", hvparams_text(hvparams, "keymap"));
 }
 
 static void add_monitor(json_t *words, const char *id, int socket, const char *mode)
@@ -97,6 +100,7 @@ static void add_channels(json_t *words, const struct instance *instance,
 {
     add_monitor(words, "qmp", plan->qmp_fd, "control");
     add_monitor(words, "query", plan->query_fd, "control");
+    add_monitor(words, "kvmd", plan->kvmd_fd, "control");
     add_monitor(words, "hmp", plan->monitor_fd, "readline");
     add_event_log(words, plan);
     if (plan->serial_fd >= 0) {
@@ -106,7 +110,7 @@ static void add_channels(json_t *words, const struct instance *instance,
     } else {
         cmdline_pair(words, "-serial", "none");
     }
-    cmdline_vnc(words, instance, plan);
+    cmdline_display(words, instance, plan, cmdline_json);
 }
 
 json_t *cmdline_build(const struct instance *instance, const struct cmdline_plan *plan,

@@ -8,9 +8,10 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
-enum { VNC_FIRST_PORT = 5900, FIRST_PORT_SLOT = 0x10, FUNCTIONS = 8 };
+enum { FIRST_PORT_SLOT = 0x10, FUNCTIONS = 8 };
 
 void cmdline_word(json_t *words, const char *word)
 {
@@ -57,17 +58,20 @@ void cmdline_smp(json_t *words, const struct instance *instance)
     cmdline_pair(words, "-smp", value);
 }
 
-/* acpi=off rather than -no-acpi, which QEMU 9.0 no longer knows. */
+/* acpi=off rather than -no-acpi, which QEMU 9.0 no longer knows. The speaker is a part of the machine. */
 void cmdline_machine(json_t *words, const struct instance *instance,
                      const struct cmdline_plan *plan, const char *accelerator, bool usb)
 {
     const char *name = hvparams_text(instance->hvparams, "machine_version");
     const char *pinned = probe_machine(plan->probe, name);
 
-    cmdline_format(words, "-machine", "%s%s%s%s%s", pinned != NULL ? pinned : name,
+    cmdline_format(words, "-machine", "%s%s%s%s%s%s", pinned != NULL ? pinned : name,
                    accelerator != NULL ? ",accel=" : "", accelerator != NULL ? accelerator : "",
                    hvparams_truth(instance->hvparams, "acpi") ? "" : ",acpi=off",
-                   usb ? ",usb=on" : "");
+                   usb ? ",usb=on" : "",
+                   hardware_has_pc_speaker(hvparams_text(instance->hvparams, "soundhw"))
+                       ? ",pcspk-audiodev=soundhw"
+                       : "");
 }
 
 void cmdline_memory_path(json_t *words, const struct instance *instance)
@@ -97,31 +101,6 @@ void cmdline_kernel(json_t *words, const struct instance *instance)
             memory_format(" console=ttyS0,%" PRId64, hvparams_number(hvparams, "serial_speed"));
     cmdline_format(words, "-append", "root=%s %s%s", hvparams_text(hvparams, "root_path"),
                    hvparams_text(hvparams, "kernel_args"), console != NULL ? console : "");
-}
-
-/* A display has no number below VNC's first port; Ganeti then gives no display, and neither do we. A
- * directory needs no port. */
-bool cmdline_has_vnc(const struct instance *instance, const struct cmdline_plan *plan)
-{
-    return plan->vnc_address != NULL &&
-           (plan->vnc_address[0] == '/' || instance->network_port > VNC_FIRST_PORT);
-}
-
-void cmdline_vnc(json_t *words, const struct instance *instance, const struct cmdline_plan *plan)
-{
-    const char *password =
-        hvparams_text(instance->hvparams, "vnc_password_file")[0] != '\0' ? ",password=on" : "";
-
-    if (!cmdline_has_vnc(instance, plan)) {
-        cmdline_pair(words, "-display", "none");
-        return;
-    }
-    AUTO_FREE char *address = text_double_commas(plan->vnc_address);
-    if (address[0] == '/')
-        cmdline_format(words, "-vnc", "unix:%s/%s.vnc%s", address, instance->name, password);
-    else
-        cmdline_format(words, "-vnc", "%s:%" PRId64 "%s", address,
-                       instance->network_port - VNC_FIRST_PORT, password);
 }
 
 /* -chroot takes its directory as it stands, -run-with is a list of options. */

@@ -7,6 +7,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
 enum { NUMBER_SIZE = 12, FIRST_DISK_SET = 2 };
@@ -24,10 +25,24 @@ static void add_descriptor_set(json_t *words, int descriptor, int set, const cha
 static void add_graphics(json_t *words, const struct instance *instance)
 {
     bool q35 = instance_is_q35(instance);
+    const char *driver = hardware_vga_driver(hardware_vga(instance->hvparams));
 
+    if (driver == NULL)
+        return;
     cmdline_json(words, "-device",
-                 memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "VGA", "id", "vga", "bus",
+                 memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", "vga", "bus",
                                        q35 ? "pcie.0" : "pci.0", "addr", q35 ? "0x1" : "0x2")));
+}
+
+static void add_agent(json_t *words, const struct cmdline_plan *plan)
+{
+    if (plan->agent_fd < 0)
+        return;
+    cmdline_format(words, "-chardev", "socket,id=qga0,fd=%d,server=on,wait=off", plan->agent_fd);
+    cmdline_json(
+        words, "-device",
+        memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtserialport", "bus", "spice.0",
+                              "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
 }
 
 static void add_controllers(json_t *words, const struct instance *instance,
@@ -35,23 +50,21 @@ static void add_controllers(json_t *words, const struct instance *instance,
 {
     const struct placement *placement = plan->placement;
 
-    if (placement->scsi_slot != SLOT_NONE)
-        cmdline_json(words, "-device",
-                     placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
-                                      placement->scsi_slot));
+    cmdline_sound(words, instance, plan, cmdline_json);
+    cmdline_threads(words, instance, cmdline_json);
+    cmdline_scsi(words, instance, plan, cmdline_json);
     if (placement->balloon_slot != SLOT_NONE)
         cmdline_json(
             words, "-device",
             placement_hvinfo(instance, "virtio-balloon-pci", "balloon", placement->balloon_slot));
-    if (plan->agent_fd < 0 || placement->serial_slot == SLOT_NONE)
+    cmdline_rng(words, instance, plan, cmdline_json);
+    cmdline_watchdog(words, instance, plan, cmdline_json);
+    if (placement->serial_slot == SLOT_NONE)
         return;
     cmdline_json(words, "-device",
                  placement_hvinfo(instance, "virtio-serial-pci", "spice", placement->serial_slot));
-    cmdline_format(words, "-chardev", "socket,id=qga0,fd=%d,server=on,wait=off", plan->agent_fd);
-    cmdline_json(
-        words, "-device",
-        memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtserialport", "bus", "spice.0",
-                              "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
+    add_agent(words, plan);
+    cmdline_vdagent(words, instance, plan, cmdline_json);
 }
 
 /* ide.1 is the second channel on pc and the second SATA port on q35; the placement keeps it free. */
@@ -141,9 +154,7 @@ void cmdline_devices(json_t *words, const struct instance *instance,
     add_graphics(words, instance);
     cmdline_json(words, "-device",
                  memory_json(json_pack("{s:s, s:s}", "driver", "pvpanic", "id", "pvpanic")));
-    if (cmdline_has_vnc(instance, plan))
-        cmdline_json(words, "-device",
-                     memory_json(json_pack("{s:s, s:s}", "driver", "usb-tablet", "id", "tablet")));
+    cmdline_usb(words, instance, plan, cmdline_json);
     add_controllers(words, instance, plan);
     add_cdrom(words, instance, plan);
     add_floppy(words, instance, plan);

@@ -18,12 +18,34 @@ void cmdline_machine(json_t *words, const struct instance *instance,
                      const struct cmdline_plan *plan, const char *accelerator, bool usb);
 void cmdline_memory_path(json_t *words, const struct instance *instance);
 void cmdline_kernel(json_t *words, const struct instance *instance);
-void cmdline_vnc(json_t *words, const struct instance *instance, const struct cmdline_plan *plan);
 void cmdline_chroot(json_t *words, const struct cmdline_plan *plan, const char *run_as);
-bool cmdline_has_vnc(const struct instance *instance, const struct cmdline_plan *plan);
 bool cmdline_boots_from(const struct instance *instance, const char *what);
 const char *cmdline_scsi_driver(const struct instance *instance);
 json_t *cmdline_root_port(int slot); /* of q35; new reference */
+
+/* cmdline_hardware.c: what is the same in both forms but for its syntax. `add` writes an option whose value is an
+ * object ("driver" or "qom-type" first) and steals it. */
+typedef void (*cmdline_add_t)(json_t *words, const char *option, json_t *stolen);
+void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add_t add);
+void cmdline_scsi(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                  cmdline_add_t add);
+void cmdline_rng(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                 cmdline_add_t add);
+void cmdline_watchdog(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan, cmdline_add_t add);
+void cmdline_watchdog_action(json_t *words, const struct instance *instance);
+/* cmdline_display.c */
+void cmdline_display(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, cmdline_add_t add);
+void cmdline_usb(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                 cmdline_add_t add);
+void cmdline_sound(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                   cmdline_add_t add);
+void cmdline_vdagent(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, cmdline_add_t add);
+bool cmdline_has_vnc(const struct instance *instance, const struct cmdline_plan *plan);
+bool cmdline_has_spice(const struct instance *instance, const struct cmdline_plan *plan);
+bool cmdline_has_usb(const struct instance *instance, const struct cmdline_plan *plan);
 
 /* cmdline_devices.c: the devices of the executed form and what stands behind them. */
 void cmdline_devices(json_t *words, const struct instance *instance,

@@ -10,12 +10,14 @@
 
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
-/* "DRIVER,key=value,…" from what -device takes as JSON; numbers and booleans in QEMU's words. */
-static void add_device(json_t *words, json_t *stolen)
+/* "DRIVER,key=value,…" from what -device or -object take as JSON; numbers and booleans in QEMU's words. */
+static void add_option(json_t *words, const char *name, json_t *stolen)
 {
-    AUTO_FREE char *option = memory_copy(json_string_value(json_object_get(stolen, "driver")));
+    const char *first = strcmp(name, "-object") == 0 ? "qom-type" : "driver";
+    AUTO_FREE char *option = memory_copy(json_string_value(json_object_get(stolen, first)));
     const char *key;
     json_t *value;
 
@@ -25,13 +27,18 @@ static void add_device(json_t *words, json_t *stolen)
                 ? memory_format("%" JSON_INTEGER_FORMAT, json_integer_value(value))
             : json_is_boolean(value) ? memory_copy(json_is_true(value) ? "on" : "off")
                                      : text_double_commas(json_string_value(value));
-        if (strcmp(key, "driver") == 0)
+        if (strcmp(key, first) == 0)
             continue;
         AUTO_FREE char *shorter = option;
         option = memory_format("%s,%s=%s", shorter, key, text);
     }
-    cmdline_pair(words, "-device", option);
+    cmdline_pair(words, name, option);
     json_decref(stolen);
+}
+
+static void add_device(json_t *words, json_t *stolen)
+{
+    add_option(words, "-device", stolen);
 }
 
 static void add_file(json_t *words, const char *option, const struct rundir *rundir,
@@ -61,12 +68,15 @@ static void add_controllers(json_t *words, const struct instance *instance,
     for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= placement->last_port;
          slot++)
         add_device(words, cmdline_root_port(slot));
-    if (placement->scsi_slot != SLOT_NONE)
-        add_device(words, placement_hvinfo(instance, cmdline_scsi_driver(instance), "scsi",
-                                           placement->scsi_slot));
+    cmdline_sound(words, instance, plan, add_option);
+    cmdline_threads(words, instance, add_option);
+    cmdline_scsi(words, instance, plan, add_option);
     if (placement->balloon_slot != SLOT_NONE)
         add_device(words, placement_hvinfo(instance, "virtio-balloon-pci", "balloon",
                                            placement->balloon_slot));
+    cmdline_rng(words, instance, plan, add_option);
+    cmdline_watchdog(words, instance, plan, add_option);
+    cmdline_watchdog_action(words, instance);
 }
 
 static void add_boot(json_t *words, const struct instance *instance)
@@ -94,17 +104,21 @@ static void add_media(json_t *words, const struct instance *instance)
         cmdline_format(words, "-drive", "file=%s,format=raw,if=floppy,read-only=on", floppy);
 }
 
-static void add_agent(json_t *words, const struct instance *instance,
-                      const struct cmdline_plan *plan, const struct rundir *rundir)
+static void add_channels(json_t *words, const struct instance *instance,
+                         const struct cmdline_plan *plan, const struct rundir *rundir)
 {
-    if (!hvparams_truth(instance->hvparams, "use_guest_agent") ||
-        plan->placement->serial_slot == SLOT_NONE)
+    bool has_agent = hvparams_truth(instance->hvparams, "use_guest_agent");
+
+    if (plan->placement->serial_slot == SLOT_NONE)
         return;
-    add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
+    if (has_agent)
+        add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
     add_device(words, placement_hvinfo(instance, "virtio-serial-pci", "spice",
                                        plan->placement->serial_slot));
-    cmdline_pair(words, "-device",
-                 "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+    if (has_agent)
+        cmdline_pair(words, "-device",
+                     "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+    cmdline_vdagent(words, instance, plan, add_option);
 }
 
 static void add_process(json_t *words, const struct instance *instance,
@@ -156,16 +170,18 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
     else
         cmdline_pair(words, "-serial", "none");
     cmdline_word(words, "-usb");
-    if (cmdline_has_vnc(instance, plan))
-        cmdline_pair(words, "-device", "usb-tablet,id=tablet");
-    cmdline_vnc(words, instance, plan);
+    cmdline_usb(words, instance, plan, add_option);
+    cmdline_display(words, instance, plan, add_option);
     if (hvparams_truth(hvparams, "use_localtime"))
         cmdline_pair(words, "-rtc", "base=localtime");
     cmdline_chroot(words, plan, NULL);
     if (cpu[0] != '\0')
         cmdline_pair(words, "-cpu", cpu);
+    /* Without the word QEMU takes std. */
+    if (strcmp(hardware_vga(hvparams), "std") != 0 || hvparams_text(hvparams, "vga")[0] != '\0')
+        cmdline_pair(words, "-vga", hardware_vga(hvparams));
     cmdline_pair(words, "-uuid", instance->uuid);
-    add_agent(words, instance, plan, rundir);
+    add_channels(words, instance, plan, rundir);
     add_extra(words, instance);
     return words;
 }

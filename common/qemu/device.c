@@ -2,10 +2,12 @@
 #include "kvm/qemu/device.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
 
 enum { ID_SIZE = 32 };
@@ -95,6 +97,8 @@ json_t *device_blockdev(const struct disk *disk, const struct instance *instance
     put_text(node, "driver", settings.format);
     put_text(node, "node-name", device_id(disk->hvinfo, "disk", disk->uuid, made));
     put_settings(node, &settings, read_only);
+    if (strcmp(settings.detect_zeroes, "off") != 0)
+        put_text(node, "detect-zeroes", settings.detect_zeroes);
     put(node, "file", file);
     return node;
 }
@@ -127,6 +131,23 @@ static bool is_passthrough(const char *driver)
     return strcmp(driver, "scsi-block") == 0 || strcmp(driver, "scsi-generic") == 0;
 }
 
+/* The disk's own thread, else one in turn by its place among the disks: the guest can't notice which. */
+static void put_threads(json_t *device, const struct disk *disk, const struct instance *instance)
+{
+    int64_t threads = hvparams_number(instance->hvparams, "iothreads");
+    int64_t queues = json_number(disk->params, "queues", 0);
+    int64_t thread = json_number(disk->params, "iothread", -1);
+
+    if (queues > 0)
+        put(device, "num-queues", json_integer(queues));
+    if (threads == 0)
+        return;
+    if (thread < 0)
+        thread = disk - instance->disks;
+    AUTO_FREE char *id = memory_format("io%" PRId64, thread % threads);
+    put_text(device, "iothread", id);
+}
+
 json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex)
 {
     const char *driver = disk_driver(disk, instance);
@@ -146,6 +167,8 @@ json_t *device_disk(const struct disk *disk, const struct instance *instance, in
         /* "on" and "off" in words: the property is an OnOffAuto, which takes no boolean. */
         put_text(device, "write-cache", settings.write_cache ? "on" : "off");
     }
+    if (driver == NULL || strcmp(driver, "virtio-blk-pci") == 0)
+        put_threads(device, disk, instance);
     if (bootindex > 0)
         put(device, "bootindex", json_integer(bootindex));
     return device;

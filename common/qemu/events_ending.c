@@ -24,6 +24,7 @@ struct story {
     bool requested;         /* POWERDOWN, or a request of ours */
     const json_t *request;  /* of ours */
     const json_t *kill;     /* of ours */
+    const json_t *watchdog; /* it powered the machine off */
     double panicked;        /* and nothing has followed yet; 0: no */
     double overcome;        /* a panic that was followed by a reboot; 0: no */
 };
@@ -39,6 +40,7 @@ static const char *const kind_names[] = {
     [ENDING_KILLED] = "killed",
     [ENDING_NODE] = "node-reboot",
     [ENDING_NEVER_RAN] = "never-ran",
+    [ENDING_WATCHDOG] = "watchdog",
 };
 
 const char *ending_kind_name(enum ending_kind kind)
@@ -70,6 +72,13 @@ static void hear_reset(struct story *story)
     story->panicked = 0;
 }
 
+static void hear_watchdog(struct story *story, const json_t *event)
+{
+    const char *action = json_text(json_object_get(event, "data"), "action");
+
+    story->watchdog = action != NULL && strcmp(action, "poweroff") == 0 ? event : NULL;
+}
+
 static void hear(struct story *story, const json_t *event)
 {
     const char *name = json_text(event, "event");
@@ -84,6 +93,8 @@ static void hear(struct story *story, const json_t *event)
         hear_reset(story);
     else if (strcmp(name, "GUEST_PANICKED") == 0)
         story->panicked = events_time(event);
+    else if (strcmp(name, "WATCHDOG") == 0)
+        hear_watchdog(story, event);
     else if (strcmp(name, "SHUTDOWN") == 0 && story->shutdown == NULL)
         story->shutdown = event; /* a second one ends a QEMU that had waited after the first */
     else if (strcmp(name, "RESUME") == 0) {
@@ -244,6 +255,13 @@ static void tell_silent(const struct rundir *rundir, const char *name, const str
     if (runtime != NULL && runtime->boot_id[0] != '\0' &&
         strcmp(runtime->boot_id, process_boot_id()) != 0) {
         tell(ending, ENDING_NODE, 0, "the node rebooted under it");
+        return;
+    }
+    /* QEMU exits at once then, without a SHUTDOWN. */
+    if (story->watchdog != NULL) {
+        double at = events_time(story->watchdog);
+        char time[TIME_SIZE];
+        tell(ending, ENDING_WATCHDOG, at, "the watchdog powered the guest off%s", when(at, time));
         return;
     }
     if (!story->any) {

@@ -15,7 +15,7 @@
 #include "kvm/qemu/probe.h"
 #include "probe_private.h"
 
-enum { CACHE_NAME_SIZE = 160, CACHE_SIZE_MAX = 256 * 1024, CACHE_VERSION = 1 };
+enum { CACHE_NAME_SIZE = 160, CACHE_SIZE_MAX = 256 * 1024, CACHE_VERSION = 2 };
 
 /* Which build of the binary this is: a replaced one has another inode or time. */
 static int cache_name(const char *binary, char *name, struct error *error)
@@ -35,11 +35,12 @@ static int cache_name(const char *binary, char *name, struct error *error)
 
 static json_t *probe_json(const struct probe *probe)
 {
-    return memory_json(json_pack(
-        "{s:i, s:[i, i, i], s:O, s:b, s:b, s:b, s:b}", "version", CACHE_VERSION, "qemu",
-        probe->major, probe->minor, probe->micro, "machines", probe->machines, "sandbox",
-        (int)probe->has_sandbox, "run_with_chroot", (int)probe->run_with_chroot, "run_with_user",
-        (int)probe->run_with_user, "null_event_log", (int)probe->null_event_log));
+    return memory_json(
+        json_pack("{s:i, s:[i, i, i], s:O, s:O, s:b, s:b, s:b, s:b}", "version", CACHE_VERSION,
+                  "qemu", probe->major, probe->minor, probe->micro, "machines", probe->machines,
+                  "types", probe->types, "sandbox", (int)probe->has_sandbox, "run_with_chroot",
+                  (int)probe->run_with_chroot, "run_with_user", (int)probe->run_with_user,
+                  "null_event_log", (int)probe->null_event_log));
 }
 
 static bool are_machines(const json_t *machines)
@@ -59,16 +60,17 @@ static bool are_machines(const json_t *machines)
 static bool probe_from_json(json_t *cached, struct probe *probe)
 {
     int version = 0, sandbox = 0, chroot = 0, user = 0, null_log = 0;
-    json_t *machines = NULL;
+    json_t *machines = NULL, *types = NULL;
     struct probe found = {0};
-    if (json_unpack(cached, "{s:i, s:[i, i, i!], s:o, s:b, s:b, s:b, s:b !}", "version", &version,
-                    "qemu", &found.major, &found.minor, &found.micro, "machines", &machines,
-                    "sandbox", &sandbox, "run_with_chroot", &chroot, "run_with_user", &user,
-                    "null_event_log", &null_log) != 0)
+    if (json_unpack(cached, "{s:i, s:[i, i, i!], s:o, s:o, s:b, s:b, s:b, s:b !}", "version",
+                    &version, "qemu", &found.major, &found.minor, &found.micro, "machines",
+                    &machines, "types", &types, "sandbox", &sandbox, "run_with_chroot", &chroot,
+                    "run_with_user", &user, "null_event_log", &null_log) != 0)
         return false;
-    if (version != CACHE_VERSION || !are_machines(machines))
+    if (version != CACHE_VERSION || !are_machines(machines) || !json_is_array(types))
         return false;
     found.machines = json_incref(machines);
+    found.types = json_incref(types);
     found.has_sandbox = sandbox != 0;
     found.run_with_chroot = chroot != 0;
     found.run_with_user = user != 0;
@@ -119,9 +121,37 @@ int probe_binary(const struct rundir *rundir, const char *binary, bool use_cache
     return 0;
 }
 
+static bool has_type(const struct probe *probe, const char *type)
+{
+    for (size_t i = 0; i < json_array_size(probe->types); i++) {
+        const char *one = json_string_value(json_array_get(probe->types, i));
+        if (one != NULL && strcmp(one, type) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool probe_has_type(const struct rundir *rundir, const char *binary, bool use_cache,
+                    struct probe *probe, const char *type)
+{
+    char name[CACHE_NAME_SIZE];
+    struct probe again = {0};
+    if (has_type(probe, type))
+        return true;
+    if (cache_name(binary, name, NULL) != 0 || probe_ask(binary, &again, NULL) != 0)
+        return false;
+    json_decref(probe->types);
+    probe->types = json_incref(again.types);
+    probe_release(&again);
+    if (use_cache && has_type(probe, type))
+        write_cache(rundir, name, probe);
+    return has_type(probe, type);
+}
+
 void probe_release(struct probe *probe)
 {
     json_decref(probe->machines);
+    json_decref(probe->types);
     *probe = (struct probe){0};
 }
 

@@ -12,6 +12,8 @@
 #include "kvm/base/text.h"
 #include "kvm/qemu/qmp.h"
 #include "probe_private.h"
+#include "kvm/state/check.h"
+#include "kvm/state/hardware.h"
 
 enum { ASK_MS = 10 * 1000, QUIT_MS = 1000, STDERR_SIZE = 1024, STDERR_WAIT_MS = 200 };
 
@@ -139,11 +141,24 @@ static bool has_parameter(const json_t *parameters, const char *parameter)
     return false;
 }
 
+/* The names of interest among all types. The question makes QEMU load its modules (30 ms on 7.2). */
+static json_t *type_names(const json_t *types)
+{
+    json_t *names = memory_json(json_array());
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *name = json_text(json_array_get(types, i), "name");
+        if (name != NULL && check_is_one_of(name, hardware_all_types))
+            json_array_append_new(names, memory_json(json_string(name)));
+    }
+    return names;
+}
+
 static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct error *error)
 {
-    AUTO_JSON json_t *machines = NULL, *options = NULL;
+    AUTO_JSON json_t *machines = NULL, *options = NULL, *types = NULL;
     if (qmp_call(qmp, "query-machines", NULL, deadline, &machines, error) != QMP_DONE ||
-        qmp_call(qmp, "query-command-line-options", NULL, deadline, &options, error) != QMP_DONE)
+        qmp_call(qmp, "query-command-line-options", NULL, deadline, &options, error) != QMP_DONE ||
+        qmp_call(qmp, "qom-list-types", NULL, deadline, &types, error) != QMP_DONE)
         return -1;
     const json_t *version = qmp_version(qmp);
     probe->major = (int)json_number(version, "major", 0);
@@ -154,6 +169,7 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
     probe->run_with_chroot = has_parameter(run_with, "chroot");
     probe->run_with_user = has_parameter(run_with, "user");
     probe->null_event_log = true;
+    probe->types = type_names(types);
     probe->machines = machine_names(machines);
     if (json_object_size(probe->machines) > 0)
         return 0;

@@ -9,16 +9,15 @@
 #include "kvm/state/check.h"
 #include "kvm/state/hvparams.h"
 
-static const char *const known_keys[] = {"path",       "uri",         "name",           "dev_type",
-                                         "logical_id", "children",    "nodes",          "iv_name",
-                                         "size",       "mode",        "params",         "spindles",
-                                         "hvinfo",     "serial_no",   "uuid",           "ctime",
-                                         "mtime",      "cache",       "dynamic_params", "aio",
-                                         "discard",    "forthcoming", "format",         "serial",
-                                         "bus",        NULL};
+static const char *const known_keys[] = {
+    "path",        "uri",    "name",   "dev_type", "logical_id",     "children", "nodes",
+    "iv_name",     "size",   "mode",   "params",   "spindles",       "hvinfo",   "serial_no",
+    "uuid",        "ctime",  "mtime",  "cache",    "dynamic_params", "aio",      "discard",
+    "forthcoming", "format", "serial", "bus",      "detect_zeroes",  "iothread", "queues",
+    NULL};
 static const char *const ignored_keys[] = {"pci", "physical_id", NULL};
-static const char *const short_keys[] = {"cache",  "aio", "discard", "format",
-                                         "serial", "bus", NULL};
+static const char *const short_keys[] = {"cache", "aio",           "discard",  "format", "serial",
+                                         "bus",   "detect_zeroes", "iothread", "queues", NULL};
 
 /* lvm and drbd8 are what Ganeti up to 2.11 wrote for plain and drbd. */
 static const char *const types[] = {"file", "blockdev", "plain", "drbd",  "sharedfile", "rbd",
@@ -43,15 +42,20 @@ static void check_params(const json_t *params, const char *where, struct message
     static const char *const aios[] = {"threads", "native", "io_uring", NULL};
     static const char *const discards[] = {"ignore", "unmap", "default", NULL};
     static const char *const formats[] = {"raw", "qcow2", NULL};
+    static const char *const detections[] = {"off", "on", "unmap", NULL};
     static const char *const buses[] = {"virtio", "scsi", "ide", "sata", NULL};
     AUTO_FREE char *prefix = memory_format("%sparams.", where);
     struct check check = {prefix, problems};
+    int64_t number;
 
     check_choice(&check, params, "cache", caches);
     check_choice(&check, params, "aio", aios);
     check_choice(&check, params, "discard", discards);
     check_choice(&check, params, "format", formats);
     check_choice(&check, params, "bus", buses);
+    check_choice(&check, params, "detect_zeroes", detections);
+    check_number(&check, params, "iothread", 0, 63, &number);
+    check_number(&check, params, "queues", 1, 256, &number);
     check_serial(&check, params);
     check_text(&check, params, "access");
 
@@ -317,6 +321,7 @@ void disk_settings(const struct disk *disk, const struct instance *instance,
     const char *aio = json_text(disk->params, "aio");
     const char *discard = json_text(disk->params, "discard");
     const char *format = json_text(disk->params, "format");
+    const char *detect = json_text(disk->params, "detect_zeroes");
 
     settings->cache = cache != NULL ? cache : hvparams_text(instance->hvparams, "disk_cache");
     settings->aio = aio != NULL ? aio : hvparams_text(instance->hvparams, "disk_aio");
@@ -324,6 +329,7 @@ void disk_settings(const struct disk *disk, const struct instance *instance,
         discard != NULL ? discard : hvparams_text(instance->hvparams, "disk_discard");
     settings->format = format != NULL ? format : "raw";
     settings->serial = json_text(disk->params, "serial");
+    settings->detect_zeroes = detect != NULL ? detect : "off";
     /* QEMU refuses native aio on a cached image. */
     if (is_mirrored(disk->dev_type) || strcmp(settings->aio, "native") == 0)
         settings->cache = "none";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "kvm/state/hvparams.h"
+#include "hvparams_private.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -8,7 +8,6 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
-#include "kvm/state/check.h"
 
 /* Values of a supported parameter's closed set that can't be had yet. */
 static const struct {
@@ -17,16 +16,6 @@ static const struct {
     {"disk_type", "scsi-block"}, {"disk_type", "scsi-cd"}, {"disk_type", "scsi-generic"},
     {"disk_type", "mtd"},        {"disk_type", "pflash"},  {"disk_type", "sd"},
     {"nic_type", "ne2k_isa"},
-};
-
-/* Defaults that a release of Ganeti had for a parameter that is not supported here: an instance taken
- * from its configuration carries them, and they ask for nothing. */
-static const struct {
-    const char *name, *value;
-} historic[] = {
-    {"spice_tls_ciphers", "HIGH:-DES:-3DES:-EXPORT:-DH"},
-    {"spice_tls_ciphers", "HIGH:-DES:-3DES:-EXPORT:-ADH"},
-    {"spice_tls_ciphers", ""},
 };
 
 static bool is_machine(const char *text)
@@ -100,9 +89,14 @@ static const struct {
     {"kvm_extra", is_words, "has a quote or a backslash that is not closed"},
 };
 
+/* In a runtime file another tool may have written what only a start of ours can't do. */
 static void check_form(const struct check *check, const struct hvparam *param, const char *text,
-                       const json_t *value)
+                       const json_t *value, bool loaded)
 {
+    const char *fault = loaded ? NULL : hvparams_display_fault(param->name, text);
+
+    if (fault != NULL)
+        check_fail(check, param->name, value, "%s", fault);
     for (size_t i = 0; i < COUNT(forms); i++) {
         if (strcmp(forms[i].name, param->name) == 0 && text[0] != '\0' && !forms[i].good(text))
             check_fail(check, param->name, value, "%s", forms[i].expected);
@@ -140,7 +134,7 @@ static bool check_value(const struct check *check, const struct hvparam *param,
     if (param->is_path && text[0] != '\0' && !is_foreign_image(text, loaded) &&
         check_path(check, object, param->name) == NULL)
         return false;
-    check_form(check, param, text, value);
+    check_form(check, param, text, value, loaded);
     return true;
 }
 
@@ -152,10 +146,6 @@ static bool is_default(const struct hvparam *param, const json_t *value)
         return json_is_true(value) == (param->number != 0);
     const char *text = json_string_value(value);
 
-    for (size_t i = 0; i < COUNT(historic); i++) {
-        if (strcmp(historic[i].name, param->name) == 0 && strcmp(historic[i].value, text) == 0)
-            return true;
-    }
     return strcmp(text, param->text) == 0;
 }
 
@@ -196,7 +186,13 @@ static void unknown_name(const struct check *check, const char *name)
         messages_add(check->problems, "%s%s: unknown parameter", check->prefix, shown);
 }
 
-static void check_all(const json_t *given, const char *where, bool loaded,
+enum strictness {
+    AS_GIVEN,  /* a definition: all that is wrong */
+    AS_LOADED, /* a runtime file: what no tool can have written */
+    AS_STARTED /* a filled set: unknown names stay, the rest as given */
+};
+
+static void check_all(const json_t *given, const char *where, enum strictness strictness,
                       struct messages *problems)
 {
     AUTO_FREE char *prefix = memory_format("%s.", where);
@@ -207,23 +203,29 @@ static void check_all(const json_t *given, const char *where, bool loaded,
     json_object_foreach ((json_t *)(uintptr_t)given, key, value) {
         const struct hvparam *param = hvparams_find(key);
 
-        if (param == NULL && !loaded)
+        if (param == NULL && strictness == AS_GIVEN)
             unknown_name(&check, key);
         if (param == NULL || json_is_null(value))
             continue;
-        if (check_value(&check, param, given, loaded) && !loaded && !is_supported(param, value))
+        if (check_value(&check, param, given, strictness == AS_LOADED) && strictness != AS_LOADED &&
+            !is_supported(param, value))
             check_fail(&check, key, value, "not supported yet");
     }
 }
 
 void hvparams_check(const json_t *given, const char *where, struct messages *problems)
 {
-    check_all(given, where, false, problems);
+    check_all(given, where, AS_GIVEN, problems);
 }
 
 void hvparams_check_loaded(const json_t *given, const char *where, struct messages *problems)
 {
-    check_all(given, where, true, problems);
+    check_all(given, where, AS_LOADED, problems);
+}
+
+void hvparams_check_started(const json_t *filled, const char *where, struct messages *problems)
+{
+    check_all(filled, where, AS_STARTED, problems);
 }
 
 static bool is(const json_t *filled, const char *name, const char *value)
@@ -282,6 +284,18 @@ static void check_slots(const struct check *check, const json_t *filled)
                    first);
 }
 
+static void check_watchdog(const struct check *check, const json_t *filled)
+{
+    bool q35 = strstr(hvparams_text(filled, "machine_version"), "q35") != NULL;
+
+    if (is(filled, "watchdog", "itco") && !q35)
+        fail(check, filled, "watchdog", "itco is part of machine type q35, use i6300esb");
+    if (!is_set(filled, "watchdog") && !is(filled, "watchdog_action", "reset"))
+        fail(check, filled, "watchdog_action", "needs watchdog");
+    if (!hvparams_truth(filled, "virtio_rng") && hvparams_number(filled, "virtio_rng_rate") != 0)
+        fail(check, filled, "virtio_rng_rate", "needs virtio_rng");
+}
+
 void hvparams_check_whole(const json_t *filled, const char *where, struct messages *problems)
 {
     AUTO_FREE char *prefix = memory_format("%s.", where);
@@ -289,8 +303,6 @@ void hvparams_check_whole(const json_t *filled, const char *where, struct messag
 
     if (is(filled, "disk_aio", "native") && !is(filled, "disk_cache", "none"))
         fail(&check, filled, "disk_aio", "needs disk_cache none");
-    if (is_set(filled, "vnc_password_file") && !is_set(filled, "vnc_bind_address"))
-        fail(&check, filled, "vnc_password_file", "needs vnc_bind_address");
     if (is(filled, "security_model", "user") && !is_set(filled, "security_domain"))
         fail(&check, filled, "security_model", "needs security_domain");
     if (!is(filled, "security_model", "user") && is_set(filled, "security_domain"))
@@ -298,4 +310,6 @@ void hvparams_check_whole(const json_t *filled, const char *where, struct messag
     check_boot(&check, filled);
     check_serial(&check, filled);
     check_slots(&check, filled);
+    check_watchdog(&check, filled);
+    hvparams_display_whole(&check, filled);
 }

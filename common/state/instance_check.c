@@ -69,12 +69,39 @@ static void check_controller(const struct instance *instance, const char *source
     }
 }
 
+void instance_check_disk(const struct instance *instance, const struct disk *disk,
+                         const char *where, struct messages *problems)
+{
+    const char *driver = placement_disk_driver(disk, instance);
+    int64_t threads = hvparams_number(instance->hvparams, "iothreads");
+    int64_t thread = json_number(disk->params, "iothread", -1);
+    bool virtio = driver != NULL && strcmp(driver, "virtio-blk-pci") == 0;
+    struct disk_settings settings;
+
+    disk_settings(disk, instance, &settings);
+    if (!virtio && json_member(disk->params, "queues") != NULL)
+        messages_add(problems, "%s: queues: is only for virtio disks", where);
+    if (!virtio && thread >= 0)
+        messages_add(problems, "%s: iothread: is only for virtio disks", where);
+    else if (thread >= threads)
+        messages_add(problems,
+                     "%s: iothread: hvparams.iothreads makes %" PRId64
+                     " of them, numbered from 0 (current value: %" PRId64 ")",
+                     where, threads, thread);
+    if (strcmp(settings.detect_zeroes, "unmap") == 0 && strcmp(settings.discard, "unmap") != 0)
+        messages_add(problems, "%s: detect_zeroes: unmap needs discard unmap", where);
+}
+
 void instance_check_whole(const struct instance *instance, const char *source,
                           struct messages *problems)
 {
     check_topology(instance, source, problems);
     check_mask(instance, source, problems);
     check_controller(instance, source, problems);
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        AUTO_FREE char *where = memory_format("%s: disks[%zu]", source, i);
+        instance_check_disk(instance, &instance->disks[i], where, problems);
+    }
 }
 
 static void device_id(const char *kind, const char *uuid, const json_t *hvinfo, char *id)

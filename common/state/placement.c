@@ -9,6 +9,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/state/check.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
 enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 2 };
@@ -158,35 +159,51 @@ static int take(struct placement *placement, int from, const char *what, int *sl
     return -1;
 }
 
-/* Where it sat before; else from the lowest slot, below kvm_pci_reservations where that is given. */
-static int place_controller(struct placement *placement, const char *what, int *recorded, int *slot,
-                            struct error *error)
+/* A device of the suite's own: `recorded` is where it sits in the instance for good, 0: not decided. */
+struct controller {
+    const char *what;
+    bool wanted;
+    int *recorded, *slot;
+};
+
+/* Those that have a place keep it; the others then get the lowest, below kvm_pci_reservations where that is given. */
+static int place_each(const struct controller *controllers, size_t count,
+                      struct placement *placement, struct error *error)
 {
-    if (*recorded == 0) {
-        if (take(placement, SLOTS_RESERVED, what, recorded, error) != 0)
+    for (size_t i = 0; i < count; i++)
+        if (controllers[i].wanted && *controllers[i].recorded != 0 &&
+            slots_reserve(&placement->slots, *controllers[i].recorded, error) != 0)
+            return error_prefix(error, "%s", controllers[i].what);
+    for (size_t i = 0; i < count; i++) {
+        const struct controller *one = &controllers[i];
+        if (one->wanted && *one->recorded == 0 &&
+            take(placement, SLOTS_RESERVED, one->what, one->recorded, error) != 0)
             return -1;
-    } else if (slots_reserve(&placement->slots, *recorded, error) != 0) {
-        return error_prefix(error, "%s", what);
+        if (one->wanted)
+            *one->slot = *one->recorded;
     }
-    *slot = *recorded;
     return 0;
 }
 
 static int place_controllers(struct instance *instance, struct placement *placement,
                              struct error *error)
 {
-    bool serial = hvparams_truth(instance->hvparams, "use_guest_agent");
+    const json_t *hvparams = instance->hvparams;
+    bool serial = hvparams_truth(hvparams, "use_guest_agent") || hardware_has_vdagent(hvparams);
+    bool pci_watchdog = strcmp(hvparams_text(hvparams, "watchdog"), "i6300esb") == 0;
+    const struct controller controllers[] = {
+        {"sound card", hardware_pci_sound(hvparams) != NULL, &instance->sound_slot,
+         &placement->sound_slot},
+        {"SCSI controller", instance->scsi_slot > 0 || has_scsi_disk(instance),
+         &instance->scsi_slot, &placement->scsi_slot},
+        {"balloon", true, &instance->balloon_slot, &placement->balloon_slot},
+        {"serial controller", serial, &instance->serial_slot, &placement->serial_slot},
+        {"random number generator", hvparams_truth(hvparams, "virtio_rng"), &instance->rng_slot,
+         &placement->rng_slot},
+        {"watchdog", pci_watchdog, &instance->watchdog_slot, &placement->watchdog_slot},
+    };
 
-    if ((instance->scsi_slot > 0 || has_scsi_disk(instance)) &&
-        place_controller(placement, "SCSI controller", &instance->scsi_slot, &placement->scsi_slot,
-                         error) != 0)
-        return -1;
-    if (place_controller(placement, "balloon", &instance->balloon_slot, &placement->balloon_slot,
-                         error) != 0)
-        return -1;
-    return !serial ? 0
-                   : place_controller(placement, "guest agent's controller", &instance->serial_slot,
-                                      &placement->serial_slot, error);
+    return place_each(controllers, sizeof(controllers) / sizeof(controllers[0]), placement, error);
 }
 
 /* What names units on a bus that is no PCI: which are taken. */
@@ -352,9 +369,12 @@ int placement_assign(struct instance *instance, struct placement *placement, str
     int first = (int)hvparams_number(instance->hvparams, "kvm_pci_reservations");
     int ports = (int)hvparams_number(instance->hvparams, "hotplug_ports");
 
-    *placement = (struct placement){.scsi_slot = SLOT_NONE,
+    *placement = (struct placement){.sound_slot = SLOT_NONE,
+                                    .scsi_slot = SLOT_NONE,
                                     .balloon_slot = SLOT_NONE,
                                     .serial_slot = SLOT_NONE,
+                                    .rng_slot = SLOT_NONE,
+                                    .watchdog_slot = SLOT_NONE,
                                     .last_port = SLOTS_COUNT - 1};
     slots_begin(&placement->slots);
     if (first < SLOTS_RESERVED)

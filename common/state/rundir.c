@@ -38,6 +38,7 @@ static const struct {
     [RUNDIR_LOCK] = {"lock", "", false},
     [RUNDIR_EVENTS] = {"events", ".jsonl", false},
     [RUNDIR_LOG] = {"log", ".log", false},
+    [RUNDIR_EVENTS_SOCKET] = {"ctrl", ".events", true},
 };
 
 static const char *const directories[] = {

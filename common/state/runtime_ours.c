@@ -64,9 +64,10 @@ static void read_slots(const char *prefix, const json_t *ours, struct reading *r
     const struct {
         const char *key;
         int *slot;
-    } controllers[] = {{"scsi", &instance->scsi_slot},
-                       {"balloon", &instance->balloon_slot},
-                       {"serial", &instance->serial_slot}};
+    } controllers[] = {
+        {"sound", &instance->sound_slot},     {"scsi", &instance->scsi_slot},
+        {"balloon", &instance->balloon_slot}, {"serial", &instance->serial_slot},
+        {"rng", &instance->rng_slot},         {"watchdog", &instance->watchdog_slot}};
     AUTO_FREE char *inner = memory_format("%sslots.", prefix);
     struct check check = {inner, reading->problems};
     const json_t *slots = check_object(&(struct check){prefix, reading->problems}, ours, "slots");
@@ -145,6 +146,25 @@ static int64_t port_of_vnc(const json_t *word)
     return text_number(digits, 0, 65535 - 5900, &display) ? display + 5900 : 0;
 }
 
+/* "port=" or "tls-port=" among the options of -spice. */
+static int64_t port_of_spice(const json_t *word)
+{
+    const char *text = json_string_value(word);
+    int64_t port = 0;
+
+    for (const char *item = text; item != NULL; item = strchr(item, ',')) {
+        item += *item == ',';
+        size_t key = strncmp(item, "tls-port=", 9) == 0 ? 9
+                     : strncmp(item, "port=", 5) == 0   ? 5
+                                                        : 0;
+        AUTO_FREE char *digits =
+            memory_format("%.*s", (int)strcspn(item, ",") - (int)key, item + key);
+        if (key > 0 && text_number(digits, 1, 65535, &port))
+            return port;
+    }
+    return 0;
+}
+
 /* The fifth element is not there: what the command tells. 0 stays for what it does not. */
 static void derive_head(struct reading *reading)
 {
@@ -158,6 +178,8 @@ static void derive_head(struct reading *reading)
     instance->minmem_mib = instance->maxmem_mib;
     instance->vcpus = leading_number(command_value(command, "-smp", &place), "cpus=", 4096);
     instance->network_port = port_of_vnc(command_value(command, "-vnc", &place));
+    if (instance->network_port == 0)
+        instance->network_port = port_of_spice(command_value(command, "-spice", &place));
     uuid = json_string_value(command_value(command, "-uuid", &place));
     if (uuid != NULL && uuid_parse(uuid, binary) == 0) {
         free(instance->uuid);

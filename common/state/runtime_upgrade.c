@@ -8,6 +8,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/state/check.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/slots.h"
 
 /* The words made so far, and what of the whole is known only at the end. */
@@ -15,7 +16,7 @@ struct upgrade {
     json_t *words;
     struct messages *notes;
     bool no_acpi, localtime;
-    int sounds;
+    bool spice, sound, speaker;
 };
 
 static void add(struct upgrade *upgrade, const char *word)
@@ -45,38 +46,51 @@ static void balloon(struct upgrade *upgrade, const char *value)
     messages_add(upgrade->notes, "kvm_cmd: -balloon became -device virtio-balloon");
 }
 
-/* QEMU 7.1 took -soundhw out. */
+/* QEMU 7.1 took -soundhw out. Its own word for the cards made them in order, before any -device. */
 static void soundhw(struct upgrade *upgrade, const char *value)
 {
-    AUTO_FREE char *copy = memory_copy(value);
-    char *rest = copy;
+    const struct sound_card *card;
 
-    for (char *model = strsep(&rest, ","); model != NULL; model = strsep(&rest, ",")) {
-        char number[12] = "";
-
-        if (upgrade->sounds > 0)
-            snprintf(number, sizeof(number), "%d", upgrade->sounds);
-        upgrade->sounds++;
-        add_format(upgrade, "-audio", "driver=none,model=%s,id=soundhw%s", model, number);
-    }
-    messages_add(upgrade->notes, "kvm_cmd: -soundhw became -audio");
-}
-
-static void usbdevice(struct upgrade *upgrade, const char *value)
-{
-    static const struct {
-        const char *word, *driver;
-    } words[] = {{"tablet", "usb-tablet"}, {"mouse", "usb-mouse"}, {"keyboard", "usb-kbd"}};
-
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (strcmp(words[i].word, value) != 0)
-            continue;
-        add_format(upgrade, "-device", "%s", words[i].driver);
-        messages_add(upgrade->notes, "kvm_cmd: -usbdevice %s became -device %s", value,
-                     words[i].driver);
+    if (hardware_sound(value, 0) == NULL) { /* no model that there is any more */
+        add_format(upgrade, "-soundhw", "%s", value);
         return;
     }
-    add_format(upgrade, "-usbdevice", "%s", value);
+    if (!upgrade->sound)
+        add_format(upgrade, "-audiodev", "%s,id=soundhw", upgrade->spice ? "spice" : "none");
+    upgrade->sound = true;
+    for (size_t i = 0; (card = hardware_sound(value, i)) != NULL; i++) {
+        if (card->driver == NULL)
+            upgrade->speaker = true;
+        else if (card->codec == NULL)
+            add_format(upgrade, "-device", "%s,audiodev=soundhw", card->driver);
+        else
+            add_format(upgrade, "-device", "%s", card->driver);
+        if (card->codec != NULL)
+            add_format(upgrade, "-device", "%s,audiodev=soundhw", card->codec);
+    }
+    messages_add(upgrade->notes, "kvm_cmd: -soundhw %s became -audiodev and -device", value);
+}
+
+/* Deprecated for long, and in QEMU of today without the devices of the host. */
+static void usbdevice(struct upgrade *upgrade, const char *value)
+{
+    AUTO_JSON json_t *device = hardware_usb_device(value);
+    AUTO_FREE char *option = NULL;
+    const char *key;
+    json_t *part;
+
+    if (device == NULL) {
+        add_format(upgrade, "-usbdevice", "%s", value);
+        return;
+    }
+    json_object_foreach (device, key, part) {
+        AUTO_FREE char *shorter = option;
+        option = shorter == NULL ? memory_copy(json_string_value(part))
+                                 : memory_format("%s,%s=%" JSON_INTEGER_FORMAT, shorter, key,
+                                                 json_integer_value(part));
+    }
+    add_format(upgrade, "-device", "%s", option);
+    messages_add(upgrade->notes, "kvm_cmd: -usbdevice %s became -device %s", value, option);
 }
 
 /* QEMU 2.5 moved the keys of VNC into an object: tls, x509=DIR and x509verify=DIR leave the value. */
@@ -182,8 +196,8 @@ static bool rewrite_pair(struct upgrade *upgrade, const char *word, const char *
     return true;
 }
 
-/* -no-acpi went in QEMU 9.0; it is a property of the machine. */
-static void put_no_acpi(struct upgrade *upgrade)
+/* What was an option of its own is a property of the machine. */
+static void put_machine_property(struct upgrade *upgrade, const char *property)
 {
     size_t place;
     const json_t *machine = command_value(upgrade->words, "-machine", &place);
@@ -191,19 +205,19 @@ static void put_no_acpi(struct upgrade *upgrade)
     if (machine == NULL)
         machine = command_value(upgrade->words, "-M", &place);
     if (machine == NULL || !json_is_string(machine)) {
-        add_format(upgrade, "-machine", "acpi=off");
+        add_format(upgrade, "-machine", "%s", property);
     } else {
-        AUTO_FREE char *value = memory_format("%s,acpi=off", json_string_value(machine));
+        AUTO_FREE char *value = memory_format("%s,%s", json_string_value(machine), property);
         json_array_set_new(upgrade->words, place, memory_json(json_string(value)));
     }
-    messages_add(upgrade->notes, "kvm_cmd: -no-acpi became -machine acpi=off");
 }
 
 json_t *upgrade_command(const json_t *kvm_cmd, struct messages *notes)
 {
     struct upgrade upgrade = {.words = memory_json(json_array()), .notes = notes};
-    size_t count = json_array_size(kvm_cmd);
+    size_t count = json_array_size(kvm_cmd), place;
 
+    upgrade.spice = command_value(kvm_cmd, "-spice", &place) != NULL;
     for (size_t i = 0; i < count; i++) {
         json_t *item = json_array_get(kvm_cmd, i);
         const char *word = json_string_value(item);
@@ -217,8 +231,12 @@ json_t *upgrade_command(const json_t *kvm_cmd, struct messages *notes)
         }
         json_array_append(upgrade.words, item);
     }
-    if (upgrade.no_acpi)
-        put_no_acpi(&upgrade);
+    if (upgrade.speaker)
+        put_machine_property(&upgrade, "pcspk-audiodev=soundhw");
+    if (upgrade.no_acpi) { /* gone in QEMU 9.0 */
+        put_machine_property(&upgrade, "acpi=off");
+        messages_add(notes, "kvm_cmd: -no-acpi became -machine acpi=off");
+    }
     return upgrade.words;
 }
 

@@ -128,6 +128,12 @@ limits() { # NAME ID
         expect_equal "$(nodes web1 | grep -c ^cdrom1)" 1
         expect_equal "$(fd_sets web1)" "$(nodes web1 | grep ^cdrom1)"
     done
+    hotplug web1 change-cdrom "$TEST_DIR/first.iso" --dry-run --json
+    expect_json '[.[0].commands[].execute] == ["add-fd", "blockdev-add", "blockdev-open-tray", "blockdev-remove-medium",
+        "blockdev-insert-medium", "blockdev-close-tray", "blockdev-del", "remove-fd"]'
+    hotplug web1 change-cdrom eject --dry-run
+    expect_output 'QMP:  {"execute":"blockdev-remove-medium","arguments":{"id":"cdrom"}}'
+    guest_until web1 "head -c 20 /dev/sr0 2>/dev/null | grep -q '^medium-second'"
     hotplug web1 change-cdrom eject
     guest_until web1 '! head -c 20 /dev/sr0 >/dev/null 2>&1'
     expect_equal "$(nodes web1)" ""

@@ -62,6 +62,15 @@ load hotplug
     hotplug web1 del-nic "$tap"
 }
 
+would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this order
+    local action=$1
+    shift
+    # shellcheck disable=SC2086
+    hotplug web1 $action --dry-run --json
+    expect_json '.[0].result | startswith("would ")'
+    expect_equal "$(jq -r '.[0].commands // [] | map(.execute) | join(" ")' <<<"$output")" "$*"
+}
+
 @test "a dry run tells slot, commands and hooks, and touches nothing" {
     network br0
     start web1 ".disks = [{path: \"$(disk one 4)\"}] | .nics = [{nicparams: {link: \"br0\"}}]"
@@ -73,12 +82,22 @@ load hotplug
     hotplug web1 add-nic link=br0 --dry-run --json
     expect_json '.[0] | .slot == 6 and [.commands[].execute] == ["getfd", "netdev_add", "device_add"] and (.hooks | length == 1)'
     hotplug web1 add-nic link=br0 --dry-run
-    expect_output "hook: "
-    for change in "mod-nic 0 mac=aa:00:00:00:00:07" "mod-nic 0 link=br0" "resize-disk 0 +8M" "set-memory 128" "set-link 0 down" "set-io 0 iops=5"; do
-        # shellcheck disable=SC2086
-        hotplug web1 $change --dry-run
-        expect_output "would "
-    done
+    expect_output "hook: add the tap to bridge br0"
+    expect_output "file: $RUN_DIR/conf/web1.runtime"
+    hotplug web1 add-disk path="$image" --dry-run
+    expect_output "file: $image"
+    would "del-disk 0" device_del blockdev-del remove-fd
+    would "del-nic 0" device_del netdev_del
+    expect_json '.[0].hooks == ["set the tap down"]'
+    would "mod-nic 0 mac=aa:00:00:00:00:07" device_del netdev_del getfd netdev_add device_add
+    expect_json '.[0] | .slot == 5 and (.hooks | length == 2) and (.commands[-1].arguments | .mac == "aa:00:00:00:00:07" and .addr == "0x5")'
+    would "mod-nic 0 link=br0"
+    expect_json '.[0].hooks | length == 2'
+    would "resize-disk 0 +8M" block_resize
+    expect_json '.[0].commands[0].arguments.size == 12582912'
+    would "set-memory 128" balloon
+    would "set-link 0 down" set_link
+    would "set-io 0 iops=5" block_set_io_throttle
     expect_inventory web1 "$before"
     expect_equal "$(stat -c %Y.%i "$RUN_DIR/conf/web1.runtime")" "$generation"
 }

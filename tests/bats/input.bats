@@ -210,9 +210,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
 }
 
 @test "hvparams of later versions are refused by name, unless they say what is so anyway" {
-    for change in 'vnc_tls = true' 'spice_bind = "127.0.0.1"' 'usb_mouse = "tablet"' 'keymap = "de"' 'vga = "qxl"' 'soundhw = "hda"' 'user_shutdown = true' 'cdrom2_image_path = "/x.iso"'; do
-        refuse ".hvparams.$change" "hvparams.${change%% *}: not supported yet"
-    done
+    refuse '.hvparams.cdrom2_image_path = "/x.iso"' 'hvparams.cdrom2_image_path: not supported yet'
     suite kvm-start --dry-run "$(empty_definition web1 '.hvparams.vnc_tls = false | .hvparams.spice_bind = "" | .hvparams.usb_mouse = ""')"
     expect_status 0
 }

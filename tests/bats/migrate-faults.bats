@@ -93,6 +93,11 @@ qemu() { # a|b
     kill_file "$TEST_DIR/$1/pid/web1"
 }
 
+# The vote is asked for when the guest is paused, not when all is copied.
+copied_qemu() { # a
+    echo "until '$TESTS/bats/qmp' '$TEST_DIR/$1/ctrl/web1.query' query-migrate | grep -q completed; do :; done >/dev/null 2>&1; $(qemu "$1")"
+}
+
 driver() {
     echo "kill -KILL \$(pgrep -f '^$BUILD/kvm-migrate web1 to .*$TEST_DIR')"
 }
@@ -118,7 +123,9 @@ driver() {
     fresh
     while_copying nowhere "$(qemu a)"
     fresh
-    each_moment target "$(qemu a)" before-vote after-vote before-commit after-commit
+    each_moment target "$(copied_qemu a)" before-vote
+    fresh
+    each_moment target "$(qemu a)" after-vote before-commit after-commit
 }
 
 @test "the source's tool is killed: the guest stays before the commit, goes on after it" {

@@ -107,7 +107,11 @@ edited() { # STATUS JQ TEXT…
     REMOTE=/nonexistent migrate a to
     expect_refused 1 /nonexistent
     REMOTE=false migrate a to
-    expect_refused 1 "the session with the target has ended"
+    expect_refused 1 "the session with the target has ended: the remote command's exit status is 1"
+    printf '#!/bin/sh\nread line\nkill -KILL $$\n' >"$TEST_DIR/dies"
+    chmod +x "$TEST_DIR/dies"
+    REMOTE=$TEST_DIR/dies migrate a to
+    expect_refused 1 "the remote command was killed by signal 9"
 }
 
 @test "a paused instance stays paused" {

@@ -129,6 +129,8 @@ static int open_descriptor(const struct golden *golden, size_t index)
         return bind_socket("qga");
     case GOLDEN_EVENTS_SOCKET:
         return bind_socket("events.socket");
+    case GOLDEN_KVMD:
+        return bind_socket("kvmd");
     case GOLDEN_EVENTS:
         return make_file("events", 0, O_WRONLY | O_APPEND);
     case GOLDEN_DISK:
@@ -220,7 +222,53 @@ static bool has_devices(FILE *monitor, const char *const *words)
     return true;
 }
 
-static bool talk(pid_t pid, const char *const *words)
+/* All that `part` says is so in `whole`; of a list, item by item. */
+static bool is_part(const json_t *part, const json_t *whole)
+{
+    const char *key;
+    json_t *value;
+    size_t index;
+
+    if (json_is_object(part)) {
+        json_object_foreach ((json_t *)(uintptr_t)part, key, value) {
+            if (!is_part(value, json_object_get(whole, key)))
+                return false;
+        }
+        return json_is_object(whole);
+    }
+    if (!json_is_array(part))
+        return json_equal(part, whole);
+    json_array_foreach (part, index, value) {
+        if (!is_part(value, json_array_get(whole, index)))
+            return false;
+    }
+    return json_is_array(whole);
+}
+
+static bool answers(FILE *monitor, const struct golden *golden)
+{
+    size_t index;
+    json_t *question;
+
+    json_array_foreach (json_object_get(golden->file, "ask"), index, question) {
+        AUTO_JSON json_t *call =
+            json_pack("{s:O, s:O*}", "execute", json_object_get(question, "execute"), "arguments",
+                      json_object_get(question, "arguments"));
+        AUTO_FREE char *text = json_compact(call);
+        AUTO_FREE char *command = replaced(text, placeholder, scratch);
+        AUTO_JSON json_t *answer = ask(monitor, command);
+        AUTO_FREE char *plain = json_dumps(answer, JSON_ENCODE_ANY | JSON_COMPACT);
+        AUTO_FREE char *moved = replaced(plain == NULL ? "null" : plain, scratch, placeholder);
+        AUTO_JSON json_t *told = json_loads(moved, JSON_DECODE_ANY, NULL);
+
+        if (!is_part(json_object_get(question, "return"), told))
+            printf("# %s\n# says %s\n", command, moved);
+        CHECK(is_part(json_object_get(question, "return"), told));
+    }
+    return true;
+}
+
+static bool talk(const struct golden *golden, pid_t pid, const char *const *words)
 {
     FILE *monitor = connect_monitor(pid);
     bool good;
@@ -229,7 +277,8 @@ static bool talk(pid_t pid, const char *const *words)
     AUTO_JSON json_t *greeting = json_loadf(monitor, JSON_DISABLE_EOF_CHECK, NULL);
     AUTO_JSON json_t *ready = ask(monitor, "{\"execute\": \"qmp_capabilities\"}");
     AUTO_JSON json_t *status = ask(monitor, "{\"execute\": \"query-status\"}");
-    good = json_object_get(greeting, "QMP") != NULL && ready != NULL && has_devices(monitor, words);
+    good = json_object_get(greeting, "QMP") != NULL && ready != NULL &&
+           has_devices(monitor, words) && answers(monitor, golden);
     AUTO_JSON json_t *ended = ask(monitor, "{\"execute\": \"quit\"}");
     fclose(monitor);
     CHECK(good);
@@ -262,7 +311,7 @@ static bool run_words(const struct golden *golden, const char *const *words, con
 
     close(log);
     CHECK_TEXT(error.text, "");
-    bool good = talk(pid, words);
+    bool good = talk(golden, pid, words);
     bool gone = process_wait_gone(pidfd, clock_deadline(LIMIT_MS));
     if (!gone)
         process_signal(pidfd, SIGKILL);
@@ -354,6 +403,31 @@ static bool make_kernel(void)
     return good;
 }
 
+/* What VNC and SPICE want for TLS; "spice.pem" holds both certificate and key. */
+static bool make_certificates(void)
+{
+    static const char script[] =
+        "mkdir \"$1/x509,1\" && cd \"$1/x509,1\" && exec 2>/dev/null && "
+        "curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes' && "
+        "openssl req -x509 $curve -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca "
+        "-addext keyUsage=critical,keyCertSign && "
+        "openssl req $curve -keyout server-key.pem -out request -subj /CN=localhost && "
+        "openssl x509 -req -in request -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 2 "
+        "-out server-cert.pem && cp ca-cert.pem ../spice-ca.pem && "
+        "cat server-cert.pem server-key.pem >../spice.pem";
+    const char *const argv[] = {"/bin/sh", "-c", script, "sh", scratch, NULL};
+    const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
+    struct process_spec spec = {.argv = argv,
+                                .environment = environment,
+                                .input = -1,
+                                .output = -1,
+                                .errors = -1,
+                                .pid_lock = -1};
+
+    CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL), 0);
+    return true;
+}
+
 static bool make_scratch(void)
 {
     CHECK(mkdtemp(scratch) != NULL);
@@ -367,7 +441,7 @@ static bool make_scratch(void)
 
     CHECK_NUMBER(mkdir(root, 0700), 0);
     CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, &error), 0);
-    return make_kernel();
+    return make_kernel() && make_certificates();
 }
 
 static bool can_run(void)

@@ -31,6 +31,7 @@ static struct rundir rundir_of(struct scratch *scratch)
     EVENT(seconds, "KVM_SUITE_ACTION",                                                             \
           "{\"program\":\"kvm-stop\",\"action\":\"" action "\",\"pid\":77,\"user\":\"root\"}")
 #define PANICKED EVENT(1500, "GUEST_PANICKED", "{\"action\": \"run\"}")
+#define WATCHDOG(action) EVENT(1500, "WATCHDOG", "{\"action\": \"" action "\"}")
 #define RESET EVENT(1501, "RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}")
 
 struct expected {
@@ -108,6 +109,10 @@ TEST(requests, "who asked the guest, or killed QEMU, is named")
         {START RESUME ACTION(1900, "kill") SHUTDOWN(2000, "host-signal"), ENDING_KILLED,
          2000.000005, "QEMU was killed by kvm-stop (pid 77, root)"},
         {START RESUME ACTION(1900, "cont"), ENDING_KILLED, 0, "ended without a word"},
+        {START RESUME WATCHDOG("poweroff"), ENDING_WATCHDOG, 1500.000005,
+         "the watchdog powered the guest off at "},
+        {START RESUME WATCHDOG("reset") RESET, ENDING_KILLED, 0, "ended without a word"},
+        {START RESUME WATCHDOG("poweroff") START RESUME, ENDING_KILLED, 0, "ended without a word"},
     };
     CHECK_ALL(table);
     return true;

@@ -4,7 +4,10 @@
  * cmdline_build, one on a line, NAME.record those of cmdline_record as JSON, one on a line.
  *
  * Keys of "plan", all optional: kvm, chroot, run_as, vnc_address, queues, vhost, events_socket, blocks (per
- * disk: a block device), no_sandbox, run_with_chroot, run_with_user.
+ * disk: a block device), no_sandbox, run_with_chroot, run_with_user, spice_address.
+ *
+ * "ask", optional: what the real QEMU must say (cmdline_qemu.c), a list of {"execute", "arguments", "return"}, of whose
+ * "return" each member that is there must be in the answer.
  *
  * Descriptors are numbered from 3 in the order of `kinds`; 3 is the pid file's.
  */
@@ -29,6 +32,7 @@ enum golden_kind {
     GOLDEN_SERIAL,
     GOLDEN_AGENT,
     GOLDEN_EVENTS_SOCKET,
+    GOLDEN_KVMD,
     GOLDEN_EVENTS,
     GOLDEN_DISK,
     GOLDEN_CDROM,
@@ -75,6 +79,8 @@ static inline void golden_number_channels(struct golden *golden, const json_t *p
     to->events_socket_fd = json_truth(plan, "events_socket", false)
                                ? golden_number(golden, GOLDEN_EVENTS_SOCKET, 0)
                                : -1;
+    to->kvmd_fd =
+        hvparams_truth(hvparams, "user_shutdown") ? golden_number(golden, GOLDEN_KVMD, 0) : -1;
     to->events_fd = golden_number(golden, GOLDEN_EVENTS, 0);
 }
 
@@ -126,6 +132,8 @@ static inline void golden_fill_plan(struct golden *golden, const json_t *plan)
     to->chroot = json_text(plan, "chroot");
     to->run_as = json_text(plan, "run_as");
     to->vnc_address = json_text(plan, "vnc_address");
+    to->spice_address = json_text(plan, "spice_address");
+    to->spice_directory = "/srv/golden";
     golden_number_channels(golden, plan);
     golden_number_devices(golden, plan);
 }

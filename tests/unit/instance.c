@@ -55,6 +55,27 @@ static const char *bad_nic(const char *members)
     return bad(text);
 }
 
+TEST(disk_models,
+     "queues and iothread are for virtio disks, detect_zeroes unmap needs discard unmap")
+{
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"bus\": \"scsi\", \"queues\": 2"),
+              "w.json: disks[0]: queues: is only for virtio disks");
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"bus\": \"ide\", \"iothread\": 0"),
+              "w.json: disks[0]: iothread: is only for virtio disks");
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"iothread\": 0"),
+              "iothread: hvparams.iothreads makes 0 of them, numbered from 0 (current value: 0)");
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"detect_zeroes\": \"unmap\""),
+              "detect_zeroes: unmap needs discard unmap");
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"detect_zeroes\": \"yes\""),
+              "must be one of off, on, unmap");
+    CHECK_HAS(bad_disk("\"path\": \"/d\", \"queues\": 0"), "queues: must be from 1 to 256");
+    CHECK_TEXT(bad("\"hvparams\": {\"iothreads\": 2, \"disk_discard\": \"unmap\"}, \"disks\": "
+                   "[{\"path\": \"/d\", "
+                   "\"iothread\": 1, \"queues\": 4, \"detect_zeroes\": \"unmap\"}]"),
+               "accepted");
+    return true;
+}
+
 TEST(short_definition, "the short definition of the manual gets all its defaults")
 {
     AUTO_INSTANCE struct instance instance;
@@ -363,7 +384,7 @@ TEST(settings_of_a_disk, "a disk's own settings go before the instance's, and sa
     return true;
 }
 
-UNIT_MAIN(UNIT(short_definition), UNIT(defaults_have_an_order), UNIT(round_trip),
+UNIT_MAIN(UNIT(disk_models), UNIT(short_definition), UNIT(defaults_have_an_order), UNIT(round_trip),
           UNIT(all_problems_at_once), UNIT(names), UNIT(top_level), UNIT(whole_instance),
           UNIT(disks_are_checked), UNIT(secret_is_dropped), UNIT(nics_are_checked),
           UNIT(unique_things), UNIT(settings_of_a_disk))

@@ -62,6 +62,56 @@ TEST(order_on_pc, "on pc: controllers first, then disks, then NICs")
     return true;
 }
 
+TEST(further_controllers,
+     "random number generator and watchdog come last, and stay where they were")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+
+    CHECK_NUMBER(make("\"hvparams\": {\"virtio_rng\": true, \"watchdog\": \"i6300esb\"}, "
+                      "\"disks\": [" DISK("a", "") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.balloon_slot, 3);
+    CHECK_NUMBER(placement.rng_slot, 4);
+    CHECK_NUMBER(placement.watchdog_slot, 5);
+    CHECK_TEXT(json_text(instance.disks[0].hvinfo, "addr"), "0x6");
+    json_object_set_new(instance.hvparams, "use_guest_agent", json_true());
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.serial_slot, 7);
+    CHECK_NUMBER(placement.rng_slot, 4);
+    CHECK_NUMBER(placement.watchdog_slot, 5);
+    json_object_set_new(instance.hvparams, "watchdog", json_string("itco"));
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.watchdog_slot, SLOT_NONE);
+    return true;
+}
+
+TEST(sound_first, "a sound card of PCI comes before all, and SPICE shares the agent's controller")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+
+    CHECK_NUMBER(make("\"network_port\": 6000, \"hvparams\": {\"soundhw\": \"pcspk,hda\", "
+                      "\"spice_bind\": \"::1\", \"use_guest_agent\": true}, \"disks\": [" DISK(
+                          "b", ", \"bus\": \"scsi\"") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.sound_slot, 3);
+    CHECK_NUMBER(placement.scsi_slot, 4);
+    CHECK_NUMBER(placement.balloon_slot, 5);
+    CHECK_NUMBER(placement.serial_slot, 6);
+    json_object_set_new(instance.hvparams, "soundhw", json_string("sb16"));
+    json_object_set_new(instance.hvparams, "use_guest_agent", json_false());
+    instance.sound_slot = 0;
+    CHECK_NUMBER(placement_assign(&instance, &placement, NULL), 0);
+    CHECK_NUMBER(placement.sound_slot, SLOT_NONE);
+    CHECK_NUMBER(placement.serial_slot, 6); /* of the SPICE agent, where it was */
+    return true;
+}
+
 TEST(reservations, "kvm_pci_reservations moves disks and NICs up, not the controllers")
 {
     AUTO_INSTANCE struct instance instance;
@@ -253,6 +303,6 @@ TEST(controllers_stay, "a controller keeps its slot when the disk that called fo
     return true;
 }
 
-UNIT_MAIN(UNIT(order_on_pc), UNIT(controllers_stay), UNIT(reservations), UNIT(root_ports),
-          UNIT(keeps_what_is_there), UNIT(ide_units), UNIT(sata_ports), UNIT(too_many),
-          UNIT(slots_from_text))
+UNIT_MAIN(UNIT(order_on_pc), UNIT(sound_first), UNIT(controllers_stay), UNIT(further_controllers),
+          UNIT(reservations), UNIT(root_ports), UNIT(keeps_what_is_there), UNIT(ide_units),
+          UNIT(sata_ports), UNIT(too_many), UNIT(slots_from_text))

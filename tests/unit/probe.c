@@ -89,6 +89,7 @@ TEST(cached, "the answer is kept, with what a start noted; a damaged one is aske
     CHECK_NUMBER(probe_binary(&rundir, qemu, true, &again, &error), 0);
     CHECK(!again.null_event_log);
     CHECK(json_equal(again.machines, probe.machines));
+    CHECK(json_equal(again.types, probe.types));
     CHECK_NUMBER(again.minor, probe.minor);
     CHECK_NUMBER(again.has_sandbox, probe.has_sandbox);
     probe_release(&again);
@@ -102,6 +103,28 @@ TEST(cached, "the answer is kept, with what a start noted; a damaged one is aske
         CHECK(!scratch_holds(&scratch, name, damages[i]));
         probe_release(&again);
     }
+    probe_release(&probe);
+    return true;
+}
+
+TEST(types,
+     "a type that was missing is asked for again, and remembered; what no QEMU has stays missing")
+{
+    if (!has_qemu())
+        return true;
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    struct probe probe, again;
+    struct error error;
+    CHECK_NUMBER(probe_binary(&rundir, qemu, true, &probe, &error), 0);
+    CHECK(probe_has_type(&rundir, qemu, true, &probe, "usb-tablet"));
+    CHECK(!probe_has_type(&rundir, qemu, true, &probe, "no-such-type"));
+    json_array_clear(probe.types);
+    CHECK(probe_has_type(&rundir, qemu, true, &probe, "usb-tablet"));
+    CHECK(is_alone());
+    CHECK_NUMBER(probe_binary(&rundir, qemu, true, &again, &error), 0);
+    CHECK(json_equal(again.types, probe.types));
+    probe_release(&again);
     probe_release(&probe);
     return true;
 }
@@ -149,4 +172,4 @@ TEST(odd_qemu, "a binary that answers nonsense is refused, and ended")
     return true;
 }
 
-UNIT_MAIN(UNIT(machines), UNIT(cached), UNIT(no_qemu), UNIT(odd_qemu))
+UNIT_MAIN(UNIT(machines), UNIT(cached), UNIT(types), UNIT(no_qemu), UNIT(odd_qemu))

@@ -237,10 +237,10 @@ static const char *refusal(const char *command, const char *nic, const char *hvp
 TEST(removed_options, "options that QEMU has lost are rewritten, and it is told")
 {
     AUTO_FREE char *text = file_with(
-        ", \"-localtime\", \"-localtime\", \"-soundhw\", \"ac97,hda\", \"-no-acpi\", \"-M\", "
+        ", \"-localtime\", \"-localtime\", \"-soundhw\", \"ac97,hda,pcspk\", \"-no-acpi\", \"-M\", "
         "\"pc\","
         " \"-balloon\", \"none\", \"-vnc\", \"10.0.0.1:3,password,tls,x509verify=/p\", \"-chroot\","
-        " \"/c\", \"-usbdevice\", \"host:1.2\", \"-localtime\"",
+        " \"/c\", \"-usbdevice\", \"host:1.2\", \"-usbdevice\", \"disk:/x\", \"-localtime\"",
         "", "", "", "");
     AUTO_RUNTIME struct runtime runtime = {0};
     struct error error = {0};
@@ -251,10 +251,13 @@ TEST(removed_options, "options that QEMU has lost are rewritten, and it is told"
 
     CHECK_TEXT(command,
                "[\"/usr/bin/kvm\",\"-name\",\"web1\",\"-m\",128,\"-smp\",\"2\",\"-rtc\","
-               "\"base=localtime\",\"-audio\",\"driver=none,model=ac97,id=soundhw\",\"-audio\","
-               "\"driver=none,model=hda,id=soundhw1\",\"-M\",\"pc,acpi=off\",\"-object\","
+               "\"base=localtime\",\"-audiodev\",\"none,id=soundhw\",\"-device\",\"AC97,audiodev="
+               "soundhw\","
+               "\"-device\",\"intel-hda\",\"-device\",\"hda-duplex,audiodev=soundhw\","
+               "\"-M\",\"pc,pcspk-audiodev=soundhw,acpi=off\",\"-object\","
                "\"tls-creds-x509,id=vnctls0,endpoint=server,dir=/p,verify-peer=yes\",\"-vnc\","
-               "\"10.0.0.1:3,password,tls-creds=vnctls0\",\"-usbdevice\",\"host:1.2\"]");
+               "\"10.0.0.1:3,password,tls-creds=vnctls0\",\"-device\",\"usb-host,hostbus=1,"
+               "hostaddr=2\",\"-usbdevice\",\"disk:/x\"]");
     CHECK_NUMBER(runtime.instance.network_port, 5903);
     CHECK_TEXT(hvparams_text(runtime.instance.hvparams, "machine_version"), "pc");
     CHECK(runtime.notes.count >= 6);

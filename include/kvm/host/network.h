@@ -29,6 +29,7 @@ void network_check(const struct nic *nic, const char *conf_dir, const char *wher
 
 /* What would be done, in words, for --dry-run: "add TAP to bridge br0 and set it up". Caller frees. */
 char *network_describe(const struct nic *nic, const char *conf_dir);
+char *network_describe_down(const struct nic *nic, const char *conf_dir);
 
 int network_ifup(const struct instance *instance, size_t index, const char *tap,
                  const char *conf_dir, deadline_t deadline, struct error *error);

@@ -6,18 +6,25 @@
 #include <stdbool.h>
 #include "kvm/base/cli.h"
 #include "kvm/base/error.h"
+#include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
 
 struct selection {
+    struct rundir rundir;
+    struct node node;
     const char *const *names; /* borrowed from the arguments, or from `all` */
     size_t count;
-    char **all; /* owned; NULL when names were given */
+    char **all;          /* owned; NULL when names were given */
+    struct error notice; /* with --all, why there is none: no run directory; text "" else */
 };
 
-/* Before anything is opened: names and --all together, or neither, or what can't be a name: STATUS_USAGE. */
-int select_check(const struct cli_arguments *arguments, bool all, struct error *error);
-void select_instances(const struct rundir *rundir, const struct cli_arguments *arguments, bool all,
-                      struct selection *selection);
+/* Fill it before select_open, for select_release. */
+#define SELECTION_NONE ((struct selection){.rundir = {.fd = -1}})
+
+/* Check the names (names and --all together, or neither, or what can't be a name: STATUS_USAGE), then open the node's
+ * configuration and the run directory. Without a run directory --all finds nothing, which is no failure. */
+int select_open(const struct cli_arguments *arguments, bool all, const struct cli_common *common,
+                struct selection *selection, struct error *error);
 void select_release(struct selection *selection);
 
 /* Definitions: a file as it is, "-", and of a directory every *.json, in the order of their names; `all` is the directory

@@ -28,6 +28,11 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
                  const struct runtime *runtime, const struct teardown_options *options,
                  struct messages *warnings, struct error *error);
 
+/* teardown_vnc.c: the socket that VNC in a directory left, outside of the run directory: its path (the caller frees),
+ * NULL when there is none; remove it. Only for an instance whose QEMU is dead. */
+char *teardown_vnc_socket(const struct instance *instance);
+int teardown_remove_vnc_socket(const struct instance *instance, struct error *error);
+
 /* The findings and what would be done, without doing it: array of {"finding", "action"}; new reference. */
 json_t *teardown_explain(const struct rundir *rundir, const struct node *node, const char *name,
                          const struct runtime *runtime);

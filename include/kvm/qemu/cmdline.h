@@ -28,6 +28,7 @@ struct cmdline_plan {
     bool incoming;                                         /* -incoming defer */
     bool kvm;                                              /* accelerator: kvm, else tcg */
     int monitor_fd, qmp_fd, query_fd, serial_fd, agent_fd; /* bound unix sockets */
+    int kvmd_fd;                                           /* the same, for user_shutdown */
     int events_fd;                                         /* O_APPEND file; goes into fd set 1 */
     int events_socket_fd; /* >= 0: socket form of the event log instead of the null chardev */
     const int *disk_fd;   /* per disk: fd set 2 + index */
@@ -41,7 +42,9 @@ struct cmdline_plan {
     const bool *vhost;  /* per NIC */
     const char *chroot; /* path; NULL: none */
     const char *run_as; /* "UID:GID" for -runas / -run-with user= (only with chroot); NULL: none */
-    const char *vnc_address; /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
+    const char *vnc_address;     /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
+    const char *spice_address;   /* resolved: "10.0.0.1", "::1"; NULL: no SPICE */
+    const char *spice_directory; /* holds spice-ca.pem and spice.pem */
 };
 
 /* JSON array of strings, [0] the binary; new reference. Fails only for what no earlier check can see

@@ -22,7 +22,8 @@
 json_t *device_blockdev(const struct disk *disk, const struct instance *instance, int set,
                         bool block_device);
 
-/* The frontend: driver, id, drive, bus, addr or channel/scsi-id/lun, serial, write-cache, bootindex when
+/* `disk` is one of instance->disks: with iothreads its place there tells which one serves it.
+ * The frontend: driver, id, drive, bus, addr or channel/scsi-id/lun, serial, write-cache, bootindex when
  * `bootindex` > 0. */
 json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex);
 

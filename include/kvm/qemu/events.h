@@ -27,6 +27,7 @@ enum ending_kind {
     ENDING_SIGNAL, /* TERM, INT or HUP */
     ENDING_KILLED, /* killed by a program of the suite (recorded), or SIGKILL, OOM, crash: unknown */
     ENDING_NODE,   /* the node rebooted under it */
+    ENDING_WATCHDOG,  /* the watchdog device powered it off */
     ENDING_NEVER_RAN, /* start was interrupted before the guest's CPUs ran */
 };
 

@@ -14,6 +14,7 @@
 
 struct probe {
     int major, minor, micro;
+    json_t *types;        /* array: those of hardware_all_types that it had when it was asked */
     json_t *machines;     /* object: alias or name → canonical name */
     bool has_sandbox;     /* -sandbox is built in */
     bool run_with_chroot; /* -run-with chroot= instead of -chroot */
@@ -25,6 +26,10 @@ struct probe {
 int probe_binary(const struct rundir *rundir, const char *binary, bool use_cache,
                  struct probe *probe, struct error *error);
 void probe_release(struct probe *probe);
+
+/* Does the binary have this QOM type? What it lacks may have been installed since it was asked, so it is asked again. */
+bool probe_has_type(const struct rundir *rundir, const char *binary, bool use_cache,
+                    struct probe *probe, const char *type);
 
 /* Note in the cache that this binary needs the socket form of the event log. */
 void probe_note_event_log(const struct rundir *rundir, const char *binary, bool null_works);

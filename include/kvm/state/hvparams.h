@@ -51,6 +51,10 @@ void hvparams_check(const json_t *given, const char *where, struct messages *pro
  * are checked all the same. */
 void hvparams_check_loaded(const json_t *given, const char *where, struct messages *problems);
 
+/* The filled set of an instance that is to be started, perhaps from another tool's runtime file: as hvparams_check, but
+ * unknown names are nothing to complain of. */
+void hvparams_check_started(const json_t *filled, const char *where, struct messages *problems);
+
 /* Checks that need the whole, filled set (dependencies): vnc password needs a bind address,
  * disk_aio native needs disk_cache none, boot_order cdrom needs an image, … Pure: no file is looked
  * at (launch does that). */

@@ -61,7 +61,7 @@ struct instance {
     char *disk_template;  /* "" unknown */
     /* Where its controllers sit: decided at the first start and then kept, so that no slot moves when disks come and
      * go. 0: not decided yet, or it has none. */
-    int scsi_slot, balloon_slot, serial_slot;
+    int sound_slot, scsi_slot, balloon_slot, serial_slot, rng_slot, watchdog_slot;
 };
 
 enum { INSTANCE_NAME_MAX = 200 };
@@ -98,6 +98,10 @@ void nic_refresh(struct nic *nic);
  * paths unique. Adds to problems. */
 void instance_check_unique(const struct instance *instance, const char *source,
                            struct messages *problems);
+
+/* One disk of an instance against its hvparams: what only works with this model or that. For kvm-hotplug as well. */
+void instance_check_disk(const struct instance *instance, const struct disk *disk,
+                         const char *where, struct messages *problems);
 
 bool instance_is_q35(const struct instance *instance); /* by machine_version, resolved or alias */
 
@@ -137,6 +141,7 @@ void hvinfo_check(const json_t *hvinfo, const char *where, const char *const *dr
  * Strings are borrowed. */
 struct disk_settings {
     const char *cache, *aio, *discard, *format, *serial; /* serial NULL: none */
+    const char *detect_zeroes;                           /* off on unmap */
     bool direct, no_flush, write_cache;
 };
 void disk_settings(const struct disk *disk, const struct instance *instance,

@@ -4,7 +4,7 @@
  * `hvinfo` of disks and NICs, and the slots that the suite's own devices take. Pure.
  *
  * Order on a fresh instance (design: a guest's slots never move by themselves): sound card that needs
- * a slot, SCSI controller, balloon, agent or SPICE serial controller, then kvm_pci_reservations if
+ * a slot, SCSI controller, balloon, agent or SPICE serial controller, random number generator, watchdog, then kvm_pci_reservations if
  * given, then disks, then NICs. What has an hvinfo keeps it.
  */
 #ifndef KVM_STATE_PLACEMENT_H
@@ -17,10 +17,13 @@
 
 struct placement {
     struct slots slots;
-    int scsi_slot; /* SLOT_NONE: no controller */
+    int sound_slot; /* SLOT_NONE: no card that needs one */
+    int scsi_slot;  /* SLOT_NONE: no controller */
     int balloon_slot;
     int serial_slot; /* virtio-serial controller for guest agent or SPICE */
-    int last_port;   /* q35: root ports rp3 … rp`last_port`; pc: 31 */
+    int rng_slot;
+    int watchdog_slot;
+    int last_port; /* q35: root ports rp3 … rp`last_port`; pc: 31 */
 };
 
 /* Assign what is missing, reserve what is there. Fails with STATUS_USAGE when the slots do not

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Plugging and removing, the same for disks and NICs. */
+/* Removal, the same for disks and NICs. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,90 +10,7 @@
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/placement.h"
 
-enum { UNDO_UNPLUG_MS = 5000, BACKEND_MS = 1000 };
-
-int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error)
-{
-    struct placement placement;
-
-    if (placement_assign(hotplug->instance, &placement, error) < 0)
-        return -1;
-    *slots = placement.slots;
-    return peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline,
-                            slots, error);
-}
-
-/* Another tool may have plugged something between our look and our request: QEMU is asked, not its text read. */
-static bool take_next_slot(struct hotplug *hotplug, struct plug *plug)
-{
-    struct slots now = plug->slots;
-
-    now.taken =
-        0; /* what is taken by QEMU's word: in ours it is by the very device that was refused */
-    if (plug->slot == SLOT_NONE || plug->slot_fixed ||
-        peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, &now,
-                         NULL) < 0 ||
-        (now.taken & (UINT32_C(1) << plug->slot)) == 0)
-        return false;
-    plug->slots.taken |= now.taken;
-    return slots_take(&plug->slots, plug->slots.first, &plug->slot, NULL) == 0;
-}
-
-int hotplug_plug(struct hotplug *hotplug, struct plug *plug, struct error *error)
-{
-    for (;;) {
-        bool exists = false;
-        enum qmp_outcome outcome =
-            hotplug_call(hotplug, "device_add", plug->build(hotplug, plug), error);
-        if (outcome == QMP_DONE)
-            return 0;
-        if (hotplug->unknown)
-            return -1;
-        if (outcome == QMP_UNKNOWN &&
-            peripheral_exists(hotplug->qmp, plug->id, hotplug->deadline, &exists, NULL) == 0 &&
-            exists)
-            return 0;
-        if (outcome == QMP_UNKNOWN || !take_next_slot(hotplug, plug))
-            return -1;
-        plug->place(hotplug, plug);
-        if (hotplug_commit(hotplug, error) < 0)
-            return -1;
-    }
-}
-
-int hotplug_see(struct hotplug *hotplug, const char *id, struct error *error)
-{
-    bool exists;
-
-    if (peripheral_exists(hotplug->qmp, id, hotplug->deadline, &exists, error) < 0)
-        return -1;
-    if (!exists)
-        return error_set(error, STATUS_FAILED, "QEMU accepted device %s but does not show it", id);
-    return 0;
-}
-
-int hotplug_unplug_again(struct hotplug *hotplug, const char *id, struct error *error)
-{
-    int ready = hotplug_begin_undo(hotplug, error);
-    if (ready <= 0)
-        return ready;
-    deadline_t until = clock_earlier(clock_deadline(UNDO_UNPLUG_MS), hotplug->deadline);
-    switch (peripheral_unplug(hotplug->qmp, id, until, NULL, error)) {
-    case UNPLUG_GONE:
-        return 0;
-    case UNPLUG_REFUSED:
-    case UNPLUG_DENIED:
-    case UNPLUG_PENDING:
-        error_set(error, STATUS_INCOMPLETE, "the guest does not let device %s go", id);
-        break;
-    case UNPLUG_FAILED:
-        break;
-    }
-    /* The device is there: so are its backend and its entry, until the next command finds it gone. */
-    return hotplug_end_undo(hotplug, -1);
-}
-
-/* ---- removal ---- */
+enum { BACKEND_MS = 1000 };
 
 struct removing {
     struct hotplug *hotplug;
@@ -212,19 +129,17 @@ int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struc
 {
     struct removing removing = {.hotplug = hotplug, .removal = removal};
 
-    if (hotplug->options->dry_run) {
-        json_t *plan = memory_json(json_array());
-        for (size_t i = 0; i < COUNT(removal_steps); i++)
-            json_array_append_new(plan, memory_json(json_string(removal_steps[i].what)));
-        hotplug_detail(hotplug, "steps", plan);
-        hotplug_detail(
-            hotplug, "commands",
-            json_pack("[{s:s, s:{s:s}}]", "execute", "device_del", "arguments", "id", removal->id));
-        hotplug_text(hotplug, memory_format("would remove %s", removal->what));
-        return hotplug_check_guest_listens(hotplug, removal->what, error);
-    }
     if (hotplug_check_guest_listens(hotplug, removal->what, error) < 0)
         return -1;
+    if (hotplug->options->dry_run) {
+        hotplug_plan_steps(hotplug, removal_steps, COUNT(removal_steps));
+        hotplug_plan_command(hotplug, "device_del",
+                             memory_json(json_pack("{s:s}", "id", removal->id)));
+        removal->plan(hotplug, removal);
+        hotplug_plan_runtime(hotplug);
+        hotplug_text(hotplug, memory_format("would remove %s", removal->what));
+        return 0;
+    }
     if (transaction_run(removal_steps, COUNT(removal_steps), &removing, hotplug->options->observe,
                         error) < 0)
         return error_prefix(error, "%s", removal->what);

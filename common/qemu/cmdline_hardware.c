@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* I/O threads, the SCSI controller, the random number generator and the watchdog. */
+#include "cmdline_private.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "kvm/base/memory.h"
+#include "kvm/state/hvparams.h"
+
+enum { RNG_PERIOD_MS = 1000 };
+
+void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add_t add)
+{
+    int64_t threads = hvparams_number(instance->hvparams, "iothreads");
+
+    for (int64_t i = 0; i < threads; i++) {
+        AUTO_FREE char *id = memory_format("io%" PRId64, i);
+        add(words, "-object",
+            memory_json(json_pack("{s:s, s:s}", "qom-type", "iothread", "id", id)));
+    }
+}
+
+void cmdline_scsi(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                  cmdline_add_t add)
+{
+    const char *driver = cmdline_scsi_driver(instance);
+
+    if (plan->placement->scsi_slot == SLOT_NONE)
+        return;
+    json_t *device = placement_hvinfo(instance, driver, "scsi", plan->placement->scsi_slot);
+    if (hvparams_number(instance->hvparams, "iothreads") > 0 &&
+        strcmp(driver, "virtio-scsi-pci") == 0)
+        json_object_set_new(device, "iothread", memory_json(json_string("io0")));
+    add(words, "-device", device);
+}
+
+/* In a chroot there is no /dev/urandom should QEMU ever open it late; its own source is the same kernel's. */
+void cmdline_rng(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
+                 cmdline_add_t add)
+{
+    int64_t rate = hvparams_number(instance->hvparams, "virtio_rng_rate");
+    bool builtin = plan->chroot != NULL;
+
+    if (plan->placement->rng_slot == SLOT_NONE)
+        return;
+    add(words, "-object",
+        memory_json(json_pack("{s:s, s:s, s:s*}", "qom-type",
+                              builtin ? "rng-builtin" : "rng-random", "id", "rng0", "filename",
+                              builtin ? NULL : "/dev/urandom")));
+    json_t *device = placement_hvinfo(instance, "virtio-rng-pci", "rng", plan->placement->rng_slot);
+    json_object_set_new(device, "rng", memory_json(json_string("rng0")));
+    if (rate > 0) {
+        json_object_set_new(device, "max-bytes", memory_json(json_integer(rate)));
+        json_object_set_new(device, "period", memory_json(json_integer(RNG_PERIOD_MS)));
+    }
+    add(words, "-device", device);
+}
+
+/* The chip set of q35 has one of its own, which only must be let reset the machine (off by default before 8.0). */
+void cmdline_watchdog(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan, cmdline_add_t add)
+{
+    if (strcmp(hvparams_text(instance->hvparams, "watchdog"), "itco") == 0)
+        cmdline_pair(words, "-global", "ICH9-LPC.noreboot=off");
+    if (plan->placement->watchdog_slot != SLOT_NONE)
+        add(words, "-device",
+            placement_hvinfo(instance, "i6300esb", "watchdog", plan->placement->watchdog_slot));
+}
+
+void cmdline_watchdog_action(json_t *words, const struct instance *instance)
+{
+    if (hvparams_text(instance->hvparams, "watchdog")[0] != '\0')
+        cmdline_format(words, "-action", "watchdog=%s",
+                       hvparams_text(instance->hvparams, "watchdog_action"));
+}
