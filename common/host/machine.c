@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include "kvm/host/machine.h"
 #include "kvm/base/memory.h"
@@ -18,6 +20,38 @@ int64_t machine_available_mib(void)
     if (file != NULL)
         fclose(file);
     return kib < 0 ? -1 : kib / 1024;
+}
+
+static int64_t huge_number(int64_t page_kib, const char *what)
+{
+    AUTO_FREE char *path =
+        memory_format("/sys/kernel/mm/hugepages/hugepages-%lldkB/%s", (long long)page_kib, what);
+    FILE *file = fopen(path, "re");
+    long long number = 0;
+
+    if (file == NULL || fscanf(file, "%lld", &number) != 1)
+        number = 0;
+    if (file != NULL)
+        fclose(file);
+    return number;
+}
+
+/* The node's pool, which may grow by what overcommit allows, within the limit of the mount where it has one. Without a
+ * limit statfs tells zeros. */
+int64_t machine_huge_mib(const char *directory, int64_t *page_kib)
+{
+    struct statfs mount;
+
+    if (statfs(directory, &mount) < 0 || mount.f_type != HUGETLBFS_MAGIC)
+        return -1;
+    *page_kib = mount.f_bsize / 1024;
+    int64_t more = huge_number(*page_kib, "nr_overcommit_hugepages") -
+                   huge_number(*page_kib, "surplus_hugepages");
+    int64_t pages = huge_number(*page_kib, "free_hugepages") -
+                    huge_number(*page_kib, "resv_hugepages") + (more > 0 ? more : 0);
+    if (mount.f_blocks > 0 && (int64_t)mount.f_bavail < pages)
+        pages = (int64_t)mount.f_bavail;
+    return pages > 0 ? pages * *page_kib / 1024 : 0;
 }
 
 /* The first CPU's: a guest may run on each of them. */

@@ -5,9 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "launch_private.h"
@@ -15,6 +13,7 @@
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
+#include "kvm/host/machine.h"
 #include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/state/hvparams.h"
@@ -35,11 +34,11 @@ static void check_memory_path(const struct launch *launch, const char *source,
 {
     const char *path = hvparams_text(launch->instance->hvparams, "mem_path");
     struct stat status;
-    struct statfs pool;
+    int64_t page_kib = 0;
 
     if (path[0] == '\0')
         return;
-    if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode) || statfs(path, &pool) < 0) {
+    if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode)) {
         messages_add(problems, "%s: hvparams.mem_path: not a directory (current value: \"%s\")",
                      source, path);
         return;
@@ -49,10 +48,8 @@ static void check_memory_path(const struct launch *launch, const char *source,
                      "%s: hvparams.mem_path: the user of security_model can't write there (current "
                      "value: \"%s\")",
                      source, path);
-    int64_t page_kib = pool.f_bsize / 1024;
-    int64_t have_mib = (int64_t)pool.f_bavail * page_kib / 1024;
-    if (pool.f_type == HUGETLBFS_MAGIC && !launch_is_running(launch) &&
-        have_mib < launch->instance->maxmem_mib)
+    int64_t have_mib = machine_huge_mib(path, &page_kib);
+    if (have_mib >= 0 && have_mib < launch->instance->maxmem_mib && !launch_is_running(launch))
         messages_add(
             problems,
             "%s: hvparams.mem_path: %lld MiB of huge pages are free, the guest takes %lld; "

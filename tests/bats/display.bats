@@ -202,7 +202,8 @@ all='.hvparams.spice_bind = "lo" | .hvparams.soundhw = "ac97,sb16" | .hvparams.u
 @test "a migration takes it all along; the target's own password, address and port count" {
     two_nodes
     echo first >"$TEST_DIR/secret"
-    suite kvm-start "$(empty_definition web1 ".network_port = 5931 | $all | .hvparams.spice_password_file = \"$TEST_DIR/secret\"")"
+    suite kvm-start "$(empty_definition web1 ".network_port = 5931 | $all | .hvparams.spice_password_file = \"$TEST_DIR/secret\"
+        | .beparams.vcpus = 2 | .hvparams.cpu_mask = \"all:0\"")"
     expect_status 0
     before=$(hardware)
     ip netns exec "$(namespace_of_node b)" python3 -c 'import socket, time
@@ -222,6 +223,28 @@ s = socket.socket(); s.bind(("127.0.0.1", 5931)); s.listen(); time.sleep(60)' 3>
     expect_equal "$(hardware)" "$before"
     expect_equal "$(ticket second)" ok
     expect_equal "$(qmp web1 query-spice | jq -r .auth)" spice
+    second=$(qmp web1 query-cpus-fast | jq '.[1]["thread-id"]')
+    expect_equal "$(sed -n 's/^Cpus_allowed_list:\s*//p' "/proc/$second/status")" 0
+}
+
+# bats test_tags=guest
+@test "a guest finds card, ports and USB, takes them along, and lets go of what is plugged" {
+    two_nodes
+    suite kvm-start "$(definition web1 ".network_port = 5931 | $all | .hvparams.vga = \"std\"")"
+    expect_status 0
+    expect_equal "$(guest_run web1 'cat /sys/bus/pci/devices/0000:00:03.0/vendor /sys/bus/pci/devices/0000:00:03.0/device' | tr '\n' ' ')" "0x8086 0x2415 "
+    expect_equal "$(guest_run web1 'cat /sys/class/virtio-ports/*/name' | sort | tr '\n' ' ')" "com.redhat.spice.0 org.qemu.guest_agent.0 "
+    mark
+    migrate a to
+    expect_status 0
+    expect_runs_on b
+    node b
+    expect_mark
+    suite kvm-hotplug web1 add-disk "path=$(disk more 8)" name=more
+    expect_status 0
+    wait_until 20 guest_run web1 'test -b /dev/vda'
+    suite kvm-hotplug web1 del-disk more
+    expect_status 0
 }
 
 @test "a device of the node does not come with a guest, unless that node allows it" {

@@ -539,6 +539,20 @@ s.sendall(s.recv(12)); print(*s.recv(8))')" "1 2"
     expect_equal "$(status_line b Cpus_allowed_list)" "$(sed -n 's/^Cpus_allowed_list:\s*//p' /proc/self/status)"
 }
 
+@test "mem_path: huge pages that are not there, and a directory that the user can't write" {
+    mkdir "$TEST_DIR/huge"
+    mount -t hugetlbfs -o size=2M none "$TEST_DIR/huge"
+    suite kvm-start --paused "$(empty_definition web1 ".hvparams.mem_path = \"$TEST_DIR/huge\" | .hvparams.security_model = \"user\" | .hvparams.security_domain = \"nobody\"")"
+    umount "$TEST_DIR/huge"
+    expect_status 2
+    expect_error "hvparams.mem_path: the user of security_model can't write there"
+    expect_error " MiB of huge pages are free, the guest takes 32; /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+    chmod 0711 "$TEST_DIR"
+    chown nobody "$TEST_DIR/huge"
+    start_paused "$(empty_definition web1 ".hvparams.mem_path = \"$TEST_DIR/huge\" | .hvparams.security_model = \"user\" | .hvparams.security_domain = \"nobody\"")"
+    grep -q -F "$TEST_DIR/huge/" "/proc/$(qemu_pid web1)/maps"
+}
+
 @test "kvm_flag auto tells what it took, and QEMU agrees" {
     start_paused "$(empty_definition web1 'del(.hvparams.kvm_flag)')"
     enabled=$(qmp web1 query-kvm | jq .enabled)

@@ -153,6 +153,19 @@ TEST(historic_forms, "every historic form loads to the meaning that Ganeti gives
     return true;
 }
 
+TEST(can_be_started, "what other tools wrote of an instance's parameters can be started here")
+{
+    for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
+        AUTO_RUNTIME struct runtime runtime = {0};
+        AUTO_MESSAGES struct messages problems = {0};
+
+        CHECK_NUMBER(load(vectors[i].file, vectors[i].name, &runtime, NULL), 0);
+        hvparams_check_started(runtime.instance.hvparams, vectors[i].file, &problems);
+        CHECK_TEXT(problems.count > 0 ? problems.items[0] : "", "");
+    }
+    return true;
+}
+
 TEST(written_and_read_again, "what was loaded and written reads back to the same")
 {
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
@@ -491,7 +504,7 @@ TEST(on_disk, "commit counts generations, load reads back, remove removes")
     return true;
 }
 
-UNIT_MAIN(UNIT(historic_forms), UNIT(written_and_read_again), UNIT(head_from_the_command),
-          UNIT(unknown_keys_stay), UNIT(removed_options), UNIT(small_file_is_good),
-          UNIT(damage_is_refused), UNIT(hostile_strings), UNIT(another_instance),
-          UNIT(every_truncation), UNIT(fifth_element), UNIT(on_disk))
+UNIT_MAIN(UNIT(historic_forms), UNIT(can_be_started), UNIT(written_and_read_again),
+          UNIT(head_from_the_command), UNIT(unknown_keys_stay), UNIT(removed_options),
+          UNIT(small_file_is_good), UNIT(damage_is_refused), UNIT(hostile_strings),
+          UNIT(another_instance), UNIT(every_truncation), UNIT(fifth_element), UNIT(on_disk))
