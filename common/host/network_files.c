@@ -105,8 +105,7 @@ int network_remove_tap(const struct rundir *rundir, const char *instance, size_t
     return error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, directory);
 }
 
-/* The index of the tap file that names this tap; SIZE_MAX: none. */
-static size_t index_of(const struct rundir *rundir, const char *instance, const char *tap)
+size_t network_index(const struct rundir *rundir, const char *instance, const char *tap)
 {
     char number[24], other[TAP_NAME_SIZE];
 
@@ -118,18 +117,12 @@ static size_t index_of(const struct rundir *rundir, const char *instance, const 
     return SIZE_MAX;
 }
 
-size_t network_index(const struct rundir *rundir, const char *instance, const char *uuid)
-{
-    char tap[TAP_NAME_SIZE];
-
-    return network_read_tap(rundir, instance, uuid, tap) ? index_of(rundir, instance, tap)
-                                                         : SIZE_MAX;
-}
-
 int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
-                       struct error *error)
+                       const char *tap, struct error *error)
 {
-    return network_remove_tap(rundir, instance, network_index(rundir, instance, uuid), uuid, error);
+    size_t index = tap != NULL ? network_index(rundir, instance, tap) : SIZE_MAX;
+
+    return network_remove_tap(rundir, instance, index, uuid, error);
 }
 
 size_t network_free_index(const struct rundir *rundir, const char *instance)

@@ -121,15 +121,18 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
 static int connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
 {
     static const char *const questions[] = {"query-status", "query-migrate", "query-pci", NULL};
-    enum rundir_file file = looking ? RUNDIR_QUERY : RUNDIR_QMP;
-    AUTO_FREE char *path = rundir_path(hotplug->rundir, file, hotplug->name);
+    AUTO_FREE char *path = rundir_path(hotplug->rundir, RUNDIR_QMP, hotplug->name);
 
+    if (looking) {
+        hotplug->qmp = monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,
+                                    hotplug->deadline, error);
+        return hotplug->qmp == NULL ? -1 : 0;
+    }
     hotplug->qmp =
         qmp_connect_peer(path, hotplug->session.process.pid, true, hotplug->deadline, error);
     if (hotplug->qmp == NULL)
         return -1;
-    if (!looking)
-        qmp_ahead(hotplug->qmp, questions);
+    qmp_ahead(hotplug->qmp, questions);
     return 0;
 }
 

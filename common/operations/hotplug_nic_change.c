@@ -120,7 +120,8 @@ static int rewire(struct hotplug *hotplug, size_t index, json_t *object, struct 
     struct nic *nic = &hotplug->instance->nics[index];
     struct rewiring rewiring = {.hotplug = hotplug, .index = index};
 
-    if (!network_read_tap(hotplug->rundir, hotplug->name, nic->uuid, rewiring.tap))
+    if (!network_find_tap(hotplug->rundir, hotplug->instance, index, hotplug->session.process.pid,
+                          rewiring.tap))
         return error_set(error, STATUS_FAILED, "no tap file tells its interface");
     rewiring.object = memory_json(json_deep_copy(object));
     json_object_set(rewiring.object, "hvinfo", json_object_get(nic->object, "hvinfo"));

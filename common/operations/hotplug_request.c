@@ -172,7 +172,7 @@ int hotplug_find_nic(const struct hotplug *hotplug, const char *ident, struct er
         match(&search, i, instance->nics[i].name);
         match(&search, i, instance->nics[i].mac);
         match(&search, i, json_text(instance->nics[i].hvinfo, "id"));
-        if (network_read_tap(hotplug->rundir, hotplug->name, instance->nics[i].uuid, tap))
+        if (network_find_tap(hotplug->rundir, instance, i, hotplug->session.process.pid, tap))
             match(&search, i, tap);
     }
     match_index(&search, instance->nic_count);

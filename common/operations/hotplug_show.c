@@ -105,15 +105,16 @@ static int ask_qemu(struct hotplug *hotplug, json_t *devices, bool disks, struct
 
     json_array_foreach (devices, i, device) {
         const char *id = json_text(device, "id");
-        bool exists = false, node = false;
+        bool exists = false;
+        char node[PERIPHERAL_NODE_SIZE] = "";
         if (id != NULL &&
             (peripheral_exists(hotplug->qmp, id, hotplug->deadline, &exists, error) < 0 ||
              (disks &&
-              peripheral_node(hotplug->qmp, id, hotplug->deadline, &node, NULL, error) < 0)))
+              peripheral_backend(hotplug->qmp, id, hotplug->deadline, node, NULL, error) < 0)))
             return -1;
         json_object_set_new(device, "in_qemu", json_boolean(exists));
         if (disks)
-            json_object_set_new(device, "backend", json_boolean(node));
+            json_object_set_new(device, "backend", json_boolean(node[0] != '\0'));
     }
     return 0;
 }

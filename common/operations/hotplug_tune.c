@@ -57,7 +57,7 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
 {
     int index = hotplug_find_disk(hotplug, hotplug->arguments[0], error);
     int64_t now = 0, after = 0;
-    bool exists;
+    char node[PERIPHERAL_NODE_SIZE];
 
     if (index < 0)
         return -1;
@@ -65,9 +65,9 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
     const char *id = json_text(disk->hvinfo, "id");
     if (id == NULL)
         return error_set(error, STATUS_STATE, "disk %s: its block node is not known", disk->uuid);
-    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &now, error) < 0)
+    if (peripheral_backend(hotplug->qmp, id, hotplug->deadline, node, &now, error) < 0)
         return -1;
-    if (!exists)
+    if (node[0] == '\0')
         return error_set(error, STATUS_STATE, "disk %s: QEMU has no block node %s", disk->uuid, id);
     int64_t wanted = parse_size(hotplug->arguments[1], now);
     if (check_size(hotplug, now, wanted, error) < 0)
@@ -75,7 +75,7 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
     hotplug_detail(hotplug, "uuid", json_string(disk->uuid));
     hotplug_detail(hotplug, "size_before", json_integer(now));
     AUTO_JSON json_t *arguments =
-        memory_json(json_pack("{s:s, s:I}", "node-name", id, "size", wanted));
+        memory_json(json_pack("{s:s, s:I}", "node-name", node, "size", wanted));
     if (hotplug->options->dry_run) {
         if (wanted != now)
             hotplug_plan_command(hotplug, "block_resize", json_incref(arguments));
@@ -88,7 +88,7 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
     if (wanted != now && hotplug_set(hotplug, "block_resize", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
     /* It has the new size by QEMU's word; this only tells how it was rounded. */
-    if (peripheral_node(hotplug->qmp, id, hotplug->deadline, &exists, &after, NULL) < 0)
+    if (peripheral_backend(hotplug->qmp, id, hotplug->deadline, node, &after, NULL) < 0)
         after = wanted;
     json_object_set_new(disk->object, "size", memory_json(json_integer(after / MIB)));
     disk_refresh(disk);

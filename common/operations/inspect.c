@@ -23,13 +23,13 @@ static void put(json_t *object, const char *key, json_t *value)
 }
 
 /* The last word on whether the guest's CPUs run, from the event log: "running", "paused", or NULL. */
-static const char *state_by_events(const struct rundir *rundir, const char *name)
+static const char *state_by_events(const struct rundir *rundir, const char *name, double since)
 {
     AUTO_JSON json_t *events = events_read(rundir, name, RECENT_EVENTS, NULL);
 
     for (size_t i = json_array_size(events); i-- > 0;) {
         const char *event = json_text(json_array_get(events, i), "event");
-        if (event == NULL)
+        if (event == NULL || events_time(json_array_get(events, i)) < since)
             continue;
         if (strcmp(event, "RESUME") == 0)
             return "running";
@@ -45,7 +45,10 @@ static const char *live_state(const struct session *session)
     if (session->has_runtime && (runtime->state == RUNTIME_STARTING ||
                                  (runtime->state == RUNTIME_REBOOTING && runtime->pid == 0)))
         return "starting";
-    const char *state = state_by_events(session->rundir, session->name);
+    /* A QEMU that another tool started writes no log, and that of an earlier one may be there. */
+    bool foreign = session->has_runtime && runtime->state == RUNTIME_FOREIGN;
+    double since = foreign ? process_started_at(session->process.start_time) : 0;
+    const char *state = state_by_events(session->rundir, session->name, since);
     return state != NULL ? state : "running";
 }
 
@@ -168,7 +171,7 @@ static json_t *tell_nics(const struct session *session)
                       "uuid", nic->uuid, "name", nic->name, "mac", nic->mac, "mode", nic->mode_name,
                       "link", nic->link, "ip", nic->ip, "id", json_text(nic->hvinfo, "id"), "state",
                       states[runtime_device_state(&session->runtime, nic->uuid)]));
-        if (network_read_tap(session->rundir, session->name, nic->uuid, tap))
+        if (network_find_tap(session->rundir, instance, i, session->process.pid, tap))
             put(one, "tap", json_string(tap));
         if (slot != SLOT_NONE)
             put(one, "slot", json_integer(slot));
@@ -183,8 +186,8 @@ static void tell_live(const struct session *session, deadline_t deadline, json_t
     struct error error = {0};
     char status[32];
     AUTO_JSON json_t *balloon = NULL;
-    AUTO_QMP struct qmp *qmp = monitor_open(session->rundir, session->name, RUNDIR_QUERY,
-                                            &session->process, deadline, &error);
+    AUTO_QMP struct qmp *qmp =
+        monitor_look(session->rundir, session->name, &session->process, deadline, &error);
 
     if (qmp == NULL || monitor_status(qmp, deadline, status, &error) < 0) {
         if (json_text(detail, "fault") == NULL)

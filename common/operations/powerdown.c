@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kvm/operations/powerdown.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 #include "kvm/qemu/agent.h"
@@ -22,6 +23,7 @@ enum {
     TERM_WAIT_MS = 3000, /* from TERM (QEMU flushes its images) to KILL */
     MONITOR_WAIT_MS = 5000,
     ENDING_WAIT_MS = 2000,
+    READS_MAX = 256, /* QEMU has ended, so the connection has an end as well */
 };
 
 struct ladder {
@@ -30,6 +32,7 @@ struct ladder {
     const struct runtime *runtime;
     const struct qemu_process *process;
     const struct powerdown_options *options;
+    double began; /* clock_wall */
     deadline_t kill_at;
     deadline_t next_button;
     int pressed; /* how often the button was pressed */
@@ -93,6 +96,19 @@ static void press_button(struct ladder *ladder)
         clock_deadline(++ladder->pressed > BUTTON_EAGER ? BUTTON_LAST_MS : BUTTON_WAIT_MS);
 }
 
+/* A QEMU that another tool started keeps no event log: what it says at its end on our connection goes there. */
+static void note_shutdown(const struct ladder *ladder)
+{
+    if (ladder->qmp == NULL || events_seen(ladder->rundir, ladder->name, "SHUTDOWN", ladder->began))
+        return;
+    for (int i = 0; i < READS_MAX && qmp_read(ladder->qmp); i++) {
+    }
+    AUTO_JSON json_t *event = qmp_take_event(ladder->qmp, "SHUTDOWN");
+    if (event != NULL)
+        events_note(ladder->rundir, ladder->name, "SHUTDOWN", NULL,
+                    json_incref(json_object_get(event, "data")));
+}
+
 static int kill_now(struct ladder *ladder, const char *reason, struct error *error)
 {
     /* The wait for the end of a killed process has a time of its own: the guest's is used up. */
@@ -152,6 +168,7 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
                             .runtime = runtime,
                             .process = process,
                             .options = options,
+                            .began = clock_wall(),
                             .kill_at = DEADLINE_NEVER};
 
     if (options->force)
@@ -176,6 +193,8 @@ int powerdown_run(const struct rundir *rundir, const char *name, const struct ru
                            name);
     if (result == 0)
         result = wait_for_end(&ladder, error);
+    if (result == 0)
+        note_shutdown(&ladder);
     qmp_release(&ladder.qmp);
     return result;
 }

@@ -67,11 +67,11 @@ int reconcile_remove_nic_backend(const struct rundir *rundir, const struct node 
     char tap[TAP_NAME_SIZE];
 
     /* ifdown while the tap is still there, and once: its file goes with it. Then QEMU closes it, which ends it. */
-    if (network_read_tap(rundir, instance->name, nic->uuid, tap) &&
-        network_ifdown(instance->name, nic, network_index(rundir, instance->name, nic->uuid), tap,
-                       false, node->path, deadline, error) < 0)
+    bool known = network_find_tap(rundir, instance, index, qmp_peer(qmp), tap);
+    if (known && network_ifdown(instance->name, nic, network_index(rundir, instance->name, tap),
+                                tap, false, node->path, deadline, error) < 0)
         return -1;
-    if (network_forget_tap(rundir, instance->name, nic->uuid, error) < 0)
+    if (network_forget_tap(rundir, instance->name, nic->uuid, known ? tap : NULL, error) < 0)
         return -1;
     return id != NULL ? peripheral_remove_netdev(qmp, id, deadline, error) : 0;
 }
@@ -179,6 +179,55 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
     return 0;
 }
 
+/* "disk-7c079136-2573-4112", "hotdisk-7c079136-pci-4": the names that Ganeti and we give to nodes of disks. */
+static bool is_disk_name(const char *name)
+{
+    unsigned groups[3], slot;
+    char end;
+
+    return (strlen(name) == strlen("disk-7c079136-2573-4112") &&
+            sscanf(name, "disk-%8x-%4x-%4x%c", &groups[0], &groups[1], &groups[2], &end) == 3) ||
+           sscanf(name, "hotdisk-%8x-pci-%2u%c", &groups[0], &slot, &end) == 2;
+}
+
+static bool has_disk(const struct instance *instance, const char *id)
+{
+    for (size_t i = 0; i < instance->disk_count; i++) {
+        const char *own = json_text(instance->disks[i].hvinfo, "id");
+        if (own != NULL && strcmp(own, id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Ganeti 3.0 takes a disk away without its node, when that came as -blockdev. The node keeps the image open, and under
+ * the same uuid the next disk would become the old image. One that is still in use is not to be had, and stays. */
+static int reconcile_nodes(struct reconciling *work, struct error *error)
+{
+    AUTO_JSON json_t *nodes = NULL;
+    json_t *arguments = memory_json(json_pack("{s:b}", "flat", 1)), *one;
+    size_t i;
+
+    if (qmp_call(work->qmp, "query-named-block-nodes", arguments, work->deadline, &nodes, error) !=
+        QMP_DONE)
+        return -1;
+    json_array_foreach (nodes, i, one) {
+        const char *name = json_text(one, "node-name");
+        if (name == NULL || !is_disk_name(name) || has_disk(&work->runtime->instance, name))
+            continue;
+        arguments = memory_json(json_pack("{s:s}", "node-name", name));
+        enum qmp_outcome outcome =
+            qmp_call(work->qmp, "blockdev-del", arguments, work->deadline, NULL, error);
+        if (outcome == QMP_UNKNOWN ||
+            (outcome == QMP_DONE &&
+             peripheral_remove_fds(work->qmp, name, work->deadline, error) < 0))
+            return error_prefix(error, "block node %s", name);
+        if (outcome == QMP_DONE)
+            messages_add(work->notes, "block node %s: left by another tool, removed", name);
+    }
+    return 0;
+}
+
 int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes,
                     struct error *error)
 {
@@ -210,6 +259,10 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
     int result = reconcile_disks(&work, error);
     if (result == 0)
         result = reconcile_nics(&work, error);
+    if (result == 0 && runtime->state == RUNTIME_FOREIGN)
+        result = reconcile_nodes(&work, error);
+    if (result == 0 && runtime->state == RUNTIME_FOREIGN)
+        result = network_drop_strangers(rundir, &runtime->instance, error);
     if (result == 0 && hvparams_text(runtime->instance.hvparams, "cdrom_image_path")[0] != '\0')
         result = reconcile_drive(qmp, deadline, notes, error);
     if (work.changed && runtime_commit(rundir, runtime, error) < 0)

@@ -7,6 +7,7 @@
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/process.h"
 #include "kvm/operations/migration.h"
 #include "kvm/base/transaction.h"
 #include "kvm/operations/powerdown.h"
@@ -25,6 +26,16 @@ static void remove_temporaries(const struct rundir *rundir, const char *name)
         AUTO_FREE char *temporary = file_temporary(path);
         file_remove(rundir->fd, temporary, NULL, NULL); /* what stays is in nobody's way */
     }
+}
+
+/* The record that another tool's file lacks, for whichever command writes it next. */
+static void take_over(struct session *session)
+{
+    if (session->process.pid == 0)
+        return;
+    session->runtime.pid = session->process.pid;
+    session->runtime.start_time = session->process.start_time;
+    snprintf(session->runtime.boot_id, sizeof(session->runtime.boot_id), "%s", process_boot_id());
 }
 
 /* What is on the node, in this order: the process, then the files, then what the runtime says. */
@@ -46,6 +57,8 @@ static int look(struct session *session, bool locked,
     session->has_files = rundir_has_files(rundir, session->name);
     if (load(rundir, session->name, &session->runtime, &session->runtime_fault) == 0) {
         session->has_runtime = true;
+        if (session->runtime.state == RUNTIME_FOREIGN)
+            take_over(session);
     } else if (file_is_missing()) {
         session->runtime_fault.text[0] = '\0';
     }

@@ -71,17 +71,6 @@ static void remove_one(struct teardown *teardown, const char *name)
 
 /* ---- network ---- */
 
-/* Tap files by uuid, or, as older Ganeti wrote them, by index only. */
-static bool find_tap(const struct teardown *teardown, size_t index, const char *uuid, char *tap)
-{
-    char ident[24];
-
-    if (network_read_tap(teardown->rundir, teardown->name, uuid, tap))
-        return true;
-    snprintf(ident, sizeof(ident), "%zu", index);
-    return network_read_tap(teardown->rundir, teardown->name, ident, tap);
-}
-
 static void take_down_nics(struct teardown *teardown)
 {
     const struct instance *instance = &teardown->runtime->instance;
@@ -90,13 +79,13 @@ static void take_down_nics(struct teardown *teardown)
     for (size_t i = 0; i < instance->nic_count; i++) {
         const struct nic *nic = &instance->nics[i];
         struct error error = {0};
-        if (!find_tap(teardown, i, nic->uuid, tap))
+        if (!network_find_tap(teardown->rundir, instance, i, 0, tap))
             continue;
-        size_t index = network_index(teardown->rundir, teardown->name, nic->uuid);
+        size_t index = network_index(teardown->rundir, teardown->name, tap);
         if (network_ifdown(teardown->name, nic, index != SIZE_MAX ? index : i, tap,
                            teardown->options->only_local, teardown->node->path,
                            teardown->options->deadline, &error) < 0 ||
-            network_forget_tap(teardown->rundir, teardown->name, nic->uuid, &error) < 0)
+            network_forget_tap(teardown->rundir, teardown->name, nic->uuid, tap, &error) < 0)
             note_failure(teardown, &error);
     }
 }

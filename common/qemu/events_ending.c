@@ -296,20 +296,48 @@ static void add_panic(const struct story *story, struct ending *ending)
     }
 }
 
+/* When a file was last written; 0: it is not there. */
+static double written_at(const struct rundir *rundir, const char *name, enum rundir_file file)
+{
+    char path[RUNDIR_PATH_MAX];
+    struct stat status;
+    rundir_name(file, name, path);
+    if (fstatat(rundir->fd, path, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    return (double)status.st_mtim.tv_sec + (double)status.st_mtim.tv_nsec / 1e9;
+}
+
+/* Ganeti's watcher saw the SHUTDOWN of a guest that nobody had asked. */
+static bool is_marked_by_ganeti(const struct rundir *rundir, const char *name,
+                                const struct story *story, struct ending *ending)
+{
+    double at = written_at(rundir, name, RUNDIR_SHUTDOWN);
+    char time[TIME_SIZE];
+    if (at <= 0 || story->requested || story->kill != NULL)
+        return false;
+    tell(ending, ENDING_GUEST, at, "the guest powered off by itself%s (Ganeti noted it)",
+         when(at, time));
+    return true;
+}
+
 void events_ending(const struct rundir *rundir, const char *name, const struct runtime *runtime,
                    bool alive, struct ending *ending)
 {
     AUTO_JSON json_t *events = events_read(rundir, name, 0, NULL);
     struct story story = {0};
+    /* Ganeti writes its file before it starts a QEMU, which keeps no log: what is older is of an earlier one. */
+    bool foreign = runtime != NULL && runtime->state == RUNTIME_FOREIGN;
+    double since = foreign ? written_at(rundir, name, RUNDIR_RUNTIME) : 0;
     for (size_t i = 0; i < json_array_size(events); i++)
-        hear(&story, json_array_get(events, i));
+        if (events_time(json_array_get(events, i)) >= since)
+            hear(&story, json_array_get(events, i));
     if (alive)
         tell(ending, ENDING_NONE, 0, "it is running");
     else if (runtime != NULL && runtime->state == RUNTIME_STARTING && !story.ran)
         tell(ending, ENDING_NEVER_RAN, 0, "its start was interrupted before the guest ran");
     else if (story.shutdown != NULL)
         tell_shutdown(rundir, name, &story, ending);
-    else
+    else if (!foreign || !is_marked_by_ganeti(rundir, name, &story, ending))
         tell_silent(rundir, name, &story, runtime, ending);
     add_panic(&story, ending);
 }

@@ -12,7 +12,4 @@
 char *events_tail(const struct rundir *rundir, enum rundir_file which, const char *name,
                   size_t most);
 
-/* Seconds since the epoch; 0: the event has no time. */
-double events_time(const json_t *event);
-
 #endif

@@ -10,7 +10,7 @@
 #include "kvm/base/process.h"
 #include "kvm/qemu/monitor.h"
 
-enum { FIND_ATTEMPTS = 20, STATUS_SIZE = 32 };
+enum { FIND_ATTEMPTS = 20, STATUS_SIZE = 32, LOOK_WAIT_MS = 2000 };
 
 /* Returns the descriptor, -1 with *missing set, or -1 with an error. A pid file that somebody else
  * could have put there proves nothing, and must not be read as "dead" either. */
@@ -112,6 +112,23 @@ struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum run
 {
     AUTO_FREE char *path = rundir_path(rundir, file, name);
     return qmp_connect_peer(path, process->pid, false, deadline, error);
+}
+
+struct qmp *monitor_look(const struct rundir *rundir, const char *name,
+                         const struct qemu_process *process, deadline_t deadline,
+                         struct error *error)
+{
+    struct error missing = {0};
+    struct qmp *qmp = monitor_open(rundir, name, RUNDIR_QUERY, process, deadline, &missing);
+    if (qmp != NULL)
+        return qmp;
+    if (missing.status != STATUS_FAILED) {
+        error_set(error, missing.status, "%s", missing.text);
+        return NULL;
+    }
+    /* Not there, or left by an earlier QEMU. */
+    return monitor_open(rundir, name, RUNDIR_QMP, process,
+                        clock_earlier(deadline, clock_deadline(LOOK_WAIT_MS)), error);
 }
 
 int monitor_status(struct qmp *qmp, deadline_t deadline, char *status, struct error *error)

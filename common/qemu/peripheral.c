@@ -95,6 +95,50 @@ int peripheral_node(struct qmp *qmp, const char *node, deadline_t deadline, bool
     return 0;
 }
 
+/* The device itself, or the one that the PCI device of virtio wraps. */
+static bool is_block_of(const json_t *block, const char *id)
+{
+    static const char place[] = "/machine/peripheral/";
+    const char *drive = json_text(block, "device"), *device = json_text(block, "qdev");
+    size_t length = strlen(id);
+
+    if (drive != NULL && strcmp(drive, id) == 0)
+        return true;
+    if (device != NULL && strncmp(device, place, strlen(place)) == 0)
+        device += strlen(place);
+    return device != NULL && strncmp(device, id, length) == 0 &&
+           (device[length] == '\0' || device[length] == '/');
+}
+
+int peripheral_backend(struct qmp *qmp, const char *id, deadline_t deadline, char *node,
+                       int64_t *size, struct error *error)
+{
+    AUTO_JSON json_t *blocks = NULL;
+    bool exists;
+    size_t i;
+    json_t *one;
+
+    node[0] = '\0';
+    if (peripheral_node(qmp, id, deadline, &exists, size, error) < 0)
+        return -1;
+    if (exists)
+        snprintf(node, PERIPHERAL_NODE_SIZE, "%s", id);
+    if (exists)
+        return 0;
+    if (ask(qmp, "query-block", NULL, deadline, &blocks, error) < 0)
+        return -1;
+    json_array_foreach (blocks, i, one) {
+        const json_t *inserted = json_member(one, "inserted");
+        const char *name = json_text(inserted, "node-name");
+        if (!is_block_of(one, id) || name == NULL)
+            continue;
+        snprintf(node, PERIPHERAL_NODE_SIZE, "%s", name);
+        if (size != NULL)
+            *size = json_number(json_member(inserted, "image"), "virtual-size", 0);
+    }
+    return 0;
+}
+
 int peripheral_remove_node(struct qmp *qmp, const char *node, deadline_t deadline,
                            struct error *error)
 {

@@ -364,6 +364,35 @@ static int place_nics(struct instance *instance, int from, struct placement *pla
     return 0;
 }
 
+/* Of disks and NICs, as bits. */
+static uint32_t device_slots(const struct instance *instance)
+{
+    uint32_t mask = 0;
+
+    for (size_t i = 0; i < instance->disk_count + instance->nic_count; i++) {
+        int slot = placement_slot(i < instance->disk_count
+                                      ? instance->disks[i].hvinfo
+                                      : instance->nics[i - instance->disk_count].hvinfo);
+        mask |= slot == SLOT_NONE ? 0 : UINT32_C(1) << slot;
+    }
+    return mask;
+}
+
+/* Ganeti looks for a free slot among those of disks and NICs from kvm_pci_reservations up, so that must be above all
+ * others. They are in use, so it changes nothing here. On q35 it would move the root ports; Ganeti has no q35. */
+static void tell_reservations(struct instance *instance, const struct placement *placement)
+{
+    uint32_t others = placement->slots.taken & ~device_slots(instance);
+    json_int_t first = hvparams_number(instance->hvparams, "kvm_pci_reservations");
+
+    if (instance_is_q35(instance))
+        return;
+    for (int slot = SLOTS_RESERVED; slot < SLOTS_COUNT; slot++)
+        if ((others & UINT32_C(1) << slot) != 0 && slot >= first)
+            first = slot + 1;
+    check_set(instance->hvparams, "kvm_pci_reservations", json_integer(first));
+}
+
 int placement_assign(struct instance *instance, struct placement *placement, struct error *error)
 {
     int first = (int)hvparams_number(instance->hvparams, "kvm_pci_reservations");
@@ -387,5 +416,8 @@ int placement_assign(struct instance *instance, struct placement *placement, str
         place_controllers(instance, placement, error) != 0 ||
         place_disks(instance, first, placement, error) != 0)
         return -1;
-    return place_nics(instance, first, placement, error);
+    if (place_nics(instance, first, placement, error) != 0)
+        return -1;
+    tell_reservations(instance, placement);
+    return 0;
 }

@@ -14,13 +14,16 @@ static const char *const runtime_suffix[] = {".runtime", NULL};
 static const char *const control_suffixes[] = {".monitor",  ".qmp",    ".query", ".kvmd",
                                                ".shutdown", ".serial", ".qga",   ".vnc",
                                                ".spice",    ".events", NULL};
+static const char *const events_suffix[] = {".jsonl", NULL};
+static const char *const log_suffix[] = {".log", NULL};
 
 static const struct {
     const char *directory;
     const char *const *suffixes;
 } places[] = {
-    {"pid", no_suffix}, {"uid", no_suffix},    {"ctrl", control_suffixes}, {"conf", runtime_suffix},
-    {"nic", no_suffix}, {"keymap", no_suffix}, {"chroot", no_suffix},
+    {"pid", no_suffix},       {"uid", no_suffix},        {"ctrl", control_suffixes},
+    {"conf", runtime_suffix}, {"nic", no_suffix},        {"keymap", no_suffix},
+    {"chroot", no_suffix},    {"events", events_suffix}, {"log", log_suffix},
 };
 
 struct names {

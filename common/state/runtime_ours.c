@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "runtime_private.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <uuid/uuid.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/state/check.h"
+#include "kvm/state/placement.h"
 #include "kvm/state/slots.h"
 
 static void read_device_states(const struct check *check, const json_t *ours)
@@ -165,6 +167,54 @@ static int64_t port_of_spice(const json_t *word)
     return 0;
 }
 
+/* The value of KEY in "DRIVER,key=value,…"; false: it is not there. */
+static bool option_value(const char *option, const char *key, char *value, size_t size)
+{
+    size_t length = strlen(key);
+
+    for (const char *part = strchr(option, ','); part != NULL; part = strchr(part + 1, ',')) {
+        if (strncmp(part + 1, key, length) != 0 || part[1 + length] != '=')
+            continue;
+        const char *begin = part + 2 + length;
+        snprintf(value, size, "%.*s", (int)strcspn(begin, ","), begin);
+        return true;
+    }
+    return false;
+}
+
+/* Where the controllers sit that our own record names: "-device virtio-balloon-pci,id=balloon,bus=pci.0,addr=0x3". */
+static void derive_slots(struct reading *reading)
+{
+    struct instance *instance = &reading->runtime->instance;
+    const struct {
+        const char *id;
+        int *slot;
+    } controllers[] = {
+        {"sound", &instance->sound_slot},     {"scsi", &instance->scsi_slot},
+        {"balloon", &instance->balloon_slot}, {"spice", &instance->serial_slot},
+        {"rng", &instance->rng_slot},         {"watchdog", &instance->watchdog_slot}};
+    const json_t *command = reading->runtime->kvm_cmd, *before = NULL;
+    size_t index;
+    json_t *word;
+
+    json_array_foreach (command, index, word) {
+        const char *option = json_string_value(before), *device = json_string_value(word);
+        char id[32], bus[32], address[32];
+        before = word;
+        if (option == NULL || device == NULL || strcmp(option, "-device") != 0 ||
+            !option_value(device, "id", id, sizeof(id)) ||
+            !option_value(device, "bus", bus, sizeof(bus)) ||
+            !option_value(device, "addr", address, sizeof(address)))
+            continue;
+        AUTO_JSON json_t *hvinfo =
+            memory_json(json_pack("{s:s, s:s}", "bus", bus, "addr", address));
+        int slot = placement_slot(hvinfo);
+        for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++)
+            if (strcmp(controllers[i].id, id) == 0 && slot >= SLOTS_RESERVED)
+                *controllers[i].slot = slot;
+    }
+}
+
 /* The fifth element is not there: what the command tells. 0 stays for what it does not. */
 static void derive_head(struct reading *reading)
 {
@@ -206,6 +256,7 @@ void read_ours(struct reading *reading)
     const struct check check = {prefix, reading->problems};
 
     derive_head(reading);
+    derive_slots(reading);
     check_strings(&check, "[4]", ours);
     if (json_member(ours, "version") != NULL)
         read_version(reading, ours);

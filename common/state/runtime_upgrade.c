@@ -131,13 +131,6 @@ static void vnc(struct upgrade *upgrade, const char *value)
     messages_add(upgrade->notes, "kvm_cmd: the TLS options of -vnc became -object tls-creds");
 }
 
-/* use_chroot in the hvparams says it; where to is this node's business. */
-static void chroot_away(struct upgrade *upgrade, const char *value)
-{
-    (void)value;
-    messages_add(upgrade->notes, "kvm_cmd: -chroot was left out, use_chroot decides");
-}
-
 /* Short forms of booleans have been deprecated since QEMU 6.0. */
 static void add_socket(struct upgrade *upgrade, const char *option, const char *value)
 {
@@ -155,8 +148,10 @@ static const struct {
     const char *option;
     void (*rewrite)(struct upgrade *upgrade, const char *value);
 } rewrites[] = {
-    {"-balloon", balloon}, {"-soundhw", soundhw},    {"-usbdevice", usbdevice},
-    {"-vnc", vnc},         {"-chroot", chroot_away},
+    {"-balloon", balloon},
+    {"-soundhw", soundhw},
+    {"-usbdevice", usbdevice},
+    {"-vnc", vnc},
 };
 
 /* Words that stand alone and are gone from QEMU. */

@@ -286,18 +286,18 @@ TEST(planted_lock, "a planted lock file is refused and its target left alone")
     return true;
 }
 
-TEST(names, "every place but lock, log and events makes an instance known, once, in order")
+TEST(names, "every place but the lock makes an instance known, once, in order")
 {
     static const char *const files[] = {
         "pid/m1",           "pid/m2",          "ctrl/m2.qmp",    "conf/m2.runtime",
         "uid/m3",           "ctrl/m4.monitor", "ctrl/m5.serial", "ctrl/m6.dot.qga",
-        "conf/m7.runtime",  "keymap/m8",       "lock/no1",       "log/no2.log",
-        "events/no3.jsonl", "ctrl/no4.other",  "conf/no5",       "conf/.o1.runtime.tmp",
+        "conf/m7.runtime",  "keymap/m8",       "lock/no1",       "log/m10.log",
+        "events/m11.jsonl", "ctrl/no4.other",  "conf/no5",       "conf/.o1.runtime.tmp",
         "pid/-no7",         "pid/no 8",        "ctrl/.qmp",      "pid/a1",
         "conf/.no9.tmp",
     };
-    static const char *const expected[] = {"a1",     "m1", "m2", "m3", "m4", "m5",
-                                           "m6.dot", "m7", "m8", "m9", "n1", "o1"};
+    static const char *const expected[] = {"a1", "m1",     "m10", "m11", "m2", "m3", "m4",
+                                           "m5", "m6.dot", "m7",  "m8",  "m9", "n1", "o1"};
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
     AUTO_RUNDIR struct rundir rundir = {0};
     CHECK(opens(&rundir, &scratch));

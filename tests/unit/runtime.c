@@ -67,9 +67,7 @@ static json_t *further_command(const json_t *command)
         const char *word = json_string_value(item);
         const char *nowait = word == NULL ? NULL : strstr(word, ",server,nowait");
 
-        if (word != NULL && strcmp(word, "-chroot") == 0) {
-            index++;
-        } else if (word != NULL && strcmp(word, "-usbdevice") == 0) {
+        if (word != NULL && strcmp(word, "-usbdevice") == 0) {
             json_array_append_new(words, json_string("-device"));
         } else if (word != NULL && strcmp(word, "tablet") == 0) {
             json_array_append_new(words, json_string("usb-tablet"));
@@ -252,8 +250,8 @@ TEST(removed_options, "options that QEMU has lost are rewritten, and it is told"
     AUTO_FREE char *text = file_with(
         ", \"-localtime\", \"-localtime\", \"-soundhw\", \"ac97,hda,pcspk\", \"-no-acpi\", \"-M\", "
         "\"pc\","
-        " \"-balloon\", \"none\", \"-vnc\", \"10.0.0.1:3,password,tls,x509verify=/p\", \"-chroot\","
-        " \"/c\", \"-usbdevice\", \"host:1.2\", \"-usbdevice\", \"disk:/x\", \"-localtime\"",
+        " \"-balloon\", \"none\", \"-vnc\", \"10.0.0.1:3,password,tls,x509verify=/p\","
+        " \"-usbdevice\", \"host:1.2\", \"-usbdevice\", \"disk:/x\", \"-localtime\"",
         "", "", "", "");
     AUTO_RUNTIME struct runtime runtime = {0};
     struct error error = {0};

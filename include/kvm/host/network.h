@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
 #include "kvm/host/hook.h"
@@ -50,13 +51,23 @@ bool network_read_tap(const struct rundir *rundir, const char *instance, const c
 int network_remove_tap(const struct rundir *rundir, const char *instance, size_t index,
                        const char *uuid, struct error *error);
 
-/* The same when the index is not known: every tap file of this NIC's tap goes. Fine when there is none. */
+/* The same when the index is not known: the tap files of this NIC and the one by index of `tap` (NULL: not known) go.
+ * Fine when there is none. */
 int network_forget_tap(const struct rundir *rundir, const char *instance, const char *uuid,
-                       struct error *error);
+                       const char *tap, struct error *error);
 
 /* The index by which ifup was told of this NIC, and ifdown is to be: that of its tap file, which need not be its place in
  * the list once others were removed. SIZE_MAX: there is none. */
-size_t network_index(const struct rundir *rundir, const char *instance, const char *uuid);
+size_t network_index(const struct rundir *rundir, const char *instance, const char *tap);
+
+/* The tap of a NIC, also of one that Ganeti has set up, which writes no file by uuid. `pid` is that of the live QEMU: a
+ * tap that it does not hold is not believed as long as there is a better one; 0: none lives. False: not known. */
+bool network_find_tap(const struct rundir *rundir, const struct instance *instance, size_t index,
+                      pid_t pid, char *tap);
+
+/* Tap files of NICs that the instance does not have (any more), since another tool removed them, go. */
+int network_drop_strangers(const struct rundir *rundir, const struct instance *instance,
+                           struct error *error);
 
 /* The lowest index that no tap file of the instance has: that of a NIC to be added. */
 size_t network_free_index(const struct rundir *rundir, const char *instance);

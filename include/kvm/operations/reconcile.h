@@ -16,7 +16,8 @@
 /*
  * adding: QEMU shows the device → present; else its backend, tap and entry go. removing: QEMU does not show it any more
  * → backend, tap and entry go; else it stays "removing". The runtime is committed when anything changed; `notes` tells
- * what was done.
+ * what was done. What another tool has left of devices that the file does not have any more, block nodes and tap files,
+ * goes as well.
  */
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,

@@ -48,6 +48,9 @@ void events_ending(const struct rundir *rundir, const char *name, const struct r
  * of the lines' objects; lines that do not parse are left out and counted. */
 json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged);
 
+/* Seconds since the epoch; 0: the event has no time. */
+double events_time(const json_t *event);
+
 /* True when an event of that name with a time ≥ `since` (clock_wall) is in the log. */
 bool events_seen(const struct rundir *rundir, const char *name, const char *event, double since);
 

@@ -34,9 +34,15 @@ void monitor_forget(struct qemu_process *process);
  * none, which is fine). */
 bool monitor_is_recorded(const struct qemu_process *process, const struct runtime *runtime);
 
-/* Connect to ctrl/NAME.qmp (`file` RUNDIR_QMP; only under the lock) or ctrl/NAME.query (falls back to
- * nothing when there is none) and check that its peer is `process`. */
+/* Connect to ctrl/NAME.qmp (`file` RUNDIR_QMP; only under the lock) or another monitor and check that its peer is
+ * `process`. */
 struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum rundir_file file,
+                         const struct qemu_process *process, deadline_t deadline,
+                         struct error *error);
+
+/* The same to look only, without the lock: ctrl/NAME.query, or, of a QEMU that has none since another tool started it,
+ * ctrl/NAME.qmp. Who works with that one is not waited for long, and the caller is to let it go soon. */
+struct qmp *monitor_look(const struct rundir *rundir, const char *name,
                          const struct qemu_process *process, deadline_t deadline,
                          struct error *error);
 

@@ -26,6 +26,12 @@ int peripheral_slots(struct qmp *qmp, bool q35, deadline_t deadline, struct slot
 int peripheral_node(struct qmp *qmp, const char *node, deadline_t deadline, bool *exists,
                     int64_t *size, struct error *error);
 
+/* The block node behind the disk with this device id: the node of that name, or, of a disk that another tool gave to
+ * QEMU as -drive, the one whose name QEMU has made up. "" when there is none. *size (bytes) may be NULL. */
+enum { PERIPHERAL_NODE_SIZE = 64 };
+int peripheral_backend(struct qmp *qmp, const char *id, deadline_t deadline, char *node,
+                       int64_t *size, struct error *error);
+
 /* blockdev-del, repeated while QEMU says that the node is in use; gone is success. */
 int peripheral_remove_node(struct qmp *qmp, const char *node, deadline_t deadline,
                            struct error *error);

@@ -7,7 +7,7 @@
  *
  * runtime_parse reads every historic form: three elements (no disks), two-element disk entries, the
  * integer `pci` of 2.10 instead of hvinfo, NICs and disks without uuid, removed options in kvm_cmd
- * (-balloon, -localtime, -soundhw, -usbdevice, -vnc …,tls, -no-acpi, -chroot, server,nowait), and
+ * (-balloon, -localtime, -soundhw, -usbdevice, -vnc …,tls, -no-acpi, server,nowait), and
  * disk_discard "default"; it upgrades to the form above. When the fifth element is missing the
  * instance is derived from kvm_cmd (-name, -uuid, -m, -smp) and hvparams. Unknown keys are kept.
  * What is damaged is refused with the place named ("web1.runtime: disks[0][0].hvinfo: …"); nothing
