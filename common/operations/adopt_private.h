@@ -7,6 +7,9 @@
 #include <jansson.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
+#include "kvm/operations/adopt.h"
+#include "kvm/operations/launch.h"
+#include "kvm/operations/session.h"
 #include "kvm/qemu/qmp.h"
 #include "kvm/state/rundir.h"
 
@@ -61,5 +64,30 @@ json_t *adopt_place(const json_t *buses, const char *driver, const char *id);
 /* The uuid whose first three groups the id has ("disk-7c079136-2573-4112"); the rest is derived from the id, always the
  * same. False: the id is of another form. */
 bool adopt_uuid(const char *id, char uuid[37]);
+
+/* ---- adopt_merge.c ---- */
+
+struct adopt {
+    const struct rundir *rundir;
+    const struct node *node;
+    const struct adopt_options *options;
+    const char *who;
+    char *name;
+    struct session session;
+    struct qmp *qmp;
+    json_t *words;
+    struct adopt_look look;
+    struct instance instance;
+    struct launch *launch;
+    struct messages problems;
+    char status[32];
+    deadline_t deadline;
+    struct result *result;
+};
+
+const char *adopt_source(const struct adopt *adopt); /* of the definition, for messages */
+/* adopt->instance out of the command line or the definition, and what was seen in QEMU. What does not fit is added to the
+ * problems, and the instance may have no name then. -1: the definition can't be read. */
+int adopt_make_instance(struct adopt *adopt, struct error *error);
 
 #endif
