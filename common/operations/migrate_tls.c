@@ -10,6 +10,7 @@
 #include "migrate_private.h"
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
+#include "kvm/state/hvparams.h"
 
 enum { CREDENTIALS_MS = 10000, PEM_MAX = 1024 * 1024 };
 
@@ -21,12 +22,21 @@ static const char *const files_of[2][FILES] = {
     {"ca-cert.pem", "client-cert.pem", "client-key.pem", "ca-crl.pem", "dh-params.pem"},
     {"ca-cert.pem", "server-cert.pem", "server-key.pem", "ca-crl.pem", "dh-params.pem"}};
 
-/* /dev/shm since QEMU may run as a user that can't enter the run directory. Our own directory, QEMU's own files. By the
- * run directory's inode, since another run directory may have an instance of the same name. */
+static bool is_chrooted(const struct session *session)
+{
+    return session->has_runtime && hvparams_truth(session->runtime.instance.hvparams, "use_chroot");
+}
+
+/* /dev/shm since QEMU may run as a user that can't enter the run directory; where it is in a chroot, there, since it sees
+ * nothing else. Our own directory, QEMU's own files. By the run directory's inode, since another run directory may have
+ * an instance of the same name. */
 static char *secret_directory(const struct session *session, bool server)
 {
     struct stat status = {0};
+    AUTO_FREE char *chroot = rundir_path(session->rundir, RUNDIR_CHROOT, session->name);
 
+    if (is_chrooted(session))
+        return memory_format("%s/tls.%s", chroot, server ? "server" : "client");
     fstat(session->rundir->fd, &status);
     return memory_format("/dev/shm/kvm-suite.%s.%llx.%s", session->name,
                          (unsigned long long)status.st_ino, server ? "server" : "client");
@@ -51,9 +61,27 @@ void channel_forget_secret(const struct session *session, bool server)
     rmdir(directory);
 }
 
+/* The same as QEMU sees it. */
+static char *seen_directory(const struct session *session, bool server, const char *directory)
+{
+    return is_chrooted(session) ? memory_format("/tls.%s", server ? "server" : "client")
+                                : memory_copy(directory);
+}
+
+/* Its root is its own, below a directory that nobody else can enter: it may be passed through by the user it runs as. */
+static int open_chroot(const struct session *session, struct error *error)
+{
+    AUTO_FREE char *chroot = rundir_path(session->rundir, RUNDIR_CHROOT, session->name);
+    AUTO_CLOSE int root = open(chroot, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return root < 0 || fchmod(root, 0711) < 0 ? error_errno(error, STATUS_FAILED, "%s", chroot) : 0;
+}
+
 static int make_directory(const struct session *session, bool server, char **directory,
                           struct error *error)
 {
+    if (is_chrooted(session) && open_chroot(session, error) < 0)
+        return -1;
     channel_forget_secret(session, server);
     *directory = secret_directory(session, server);
     if (mkdir(*directory, 0711) < 0 || chmod(*directory, 0711) < 0)
@@ -98,13 +126,14 @@ int channel_credentials(const struct session *session, struct qmp *qmp, const ch
     if (result == 0)
         result = write_for(session->process.pid, directory, "keys.psk", line, strlen(line), error);
     explicit_bzero(line, strlen(line));
+    AUTO_FREE char *seen = seen_directory(session, server, directory);
     if (result == 0)
-        result = add_object(
-            qmp,
-            memory_json(json_pack("{s:s, s:s, s:s, s:s*}", "qom-type", "tls-creds-psk", "dir",
-                                  directory, "endpoint", server ? "server" : "client", "username",
-                                  server ? NULL : "qemu")),
-            deadline, error);
+        result =
+            add_object(qmp,
+                       memory_json(json_pack("{s:s, s:s, s:s, s:s*}", "qom-type", "tls-creds-psk",
+                                             "dir", seen, "endpoint", server ? "server" : "client",
+                                             "username", server ? NULL : "qemu")),
+                       deadline, error);
     if (!server || result < 0)
         channel_forget_secret(session, server);
     return result;
@@ -138,12 +167,13 @@ int channel_certificates(const struct session *session, struct qmp *qmp, const c
         if (i < FILES_NEEDED || file_exists(AT_FDCWD, path))
             result = copy_for(session->process.pid, from, files_of[server][i], directory, error);
     }
+    AUTO_FREE char *seen = seen_directory(session, server, directory);
     if (result == 0)
-        result = add_object(qmp,
-                            memory_json(json_pack("{s:s, s:s, s:s, s:b}", "qom-type",
-                                                  "tls-creds-x509", "dir", directory, "endpoint",
-                                                  server ? "server" : "client", "verify-peer", 1)),
-                            deadline, error);
+        result = add_object(
+            qmp,
+            memory_json(json_pack("{s:s, s:s, s:s, s:b}", "qom-type", "tls-creds-x509", "dir", seen,
+                                  "endpoint", server ? "server" : "client", "verify-peer", 1)),
+            deadline, error);
     channel_forget_secret(session, server);
     return result;
 }
