@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kvm/operations/cleanup.h"
+#include "migrate_disks.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/operation_hooks.h"
@@ -25,6 +26,8 @@ static void explain(const struct session *session, struct result *result)
     json_t *findings = teardown_explain(session->rundir, session->node, session->name, runtime);
     struct ending ending = {0};
 
+    if (runtime != NULL)
+        landing_explain(runtime, findings);
     events_ending(session->rundir, session->name, runtime, false, &ending);
     if (session->runtime_fault.text[0] != '\0') {
         AUTO_FREE char *fault =

@@ -111,6 +111,8 @@ int landing_make(const struct rundir *rundir, struct runtime *runtime, struct la
                  struct error *error);
 /* Remove what landing_make made, as the runtime tells; anything else at these places is left and told. */
 int landing_remove(const struct runtime *runtime, struct messages *warnings, struct error *error);
+/* What landing_remove would do when the guest never comes: {"finding", "action"} of each. */
+void landing_explain(const struct runtime *runtime, json_t *findings);
 void landing_release(struct landings *landings);
 #define AUTO_LANDINGS __attribute__((cleanup(landing_release)))
 

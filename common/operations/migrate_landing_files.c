@@ -181,3 +181,23 @@ int landing_remove(const struct runtime *runtime, struct messages *warnings, str
         error->status = STATUS_INCOMPLETE;
     return result;
 }
+
+void landing_explain(const struct runtime *runtime, json_t *findings)
+{
+    const char *uuid;
+    json_t *record;
+
+    if (migration_side_of(runtime) != MIGRATION_TARGET ||
+        migration_phase_of(runtime) != PHASE_ACCEPTED)
+        return;
+    json_object_foreach (migration_disks(runtime), uuid, record) {
+        const char *path = json_text(record, "path");
+        struct birth birth;
+        if (path == NULL || tell_birth(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &birth) < 0 ||
+            !was_made(record, &birth))
+            continue;
+        AUTO_FREE char *finding = memory_format("%s: half-copied disk %s", path, uuid);
+        json_array_append_new(
+            findings, memory_json(json_pack("{s:s, s:s}", "finding", finding, "action", "remove")));
+    }
+}

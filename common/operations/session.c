@@ -161,7 +161,7 @@ bool session_is_unstarted(const struct session *session, deadline_t deadline)
            strcmp(status, "prelaunch") == 0;
 }
 
-/* Files that were made for a guest that never came. What has voted may be the guest's newest disk: it stays. */
+/* The key and the files that were made for a guest that never came. What has voted may be the guest's newest disk: it stays. */
 static int clear_landings(const struct session *session, struct messages *warnings,
                           struct error *error)
 {
@@ -171,6 +171,7 @@ static int clear_landings(const struct session *session, struct messages *warnin
 
     if (!session->has_runtime || migration_side_of(runtime) != MIGRATION_TARGET)
         return 0;
+    channel_forget_secret(session, true);
     if (migration_phase_of(runtime) == PHASE_ACCEPTED)
         return landing_remove(runtime, warnings, error);
     if (migration_phase_of(runtime) != PHASE_READY)

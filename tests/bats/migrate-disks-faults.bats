@@ -36,8 +36,8 @@ recover() { # a|b
 settle() {
     local _
     for _ in 1 2; do
-        [[ $(phase_of a) == none ]] || recover a
-        [[ $(phase_of b) == none ]] || recover b
+        [[ $(phase_of a)$(phase_of b) == nonenone ]] || recover a
+        [[ $(phase_of a)$(phase_of b) == nonenone ]] || recover b
     done
     expect_equal "$(phase_of a) $(phase_of b)" "none none"
 }
@@ -207,6 +207,58 @@ time.sleep(600)' "$1" >"$TEST_DIR/locker" 3>&- &
     expect_error "the guest runs here"
     settle
     expect_stayed
+}
+
+@test "the target's storage gets full while the disk is copied: the guest stays, nothing is left" {
+    prepare
+    mount -t tmpfs -o size=7m small "$TEST_DIR/there"
+    harmed_copy after-accept "dd if=/dev/zero of=$TEST_DIR/there/other bs=1M count=4 2>/dev/null"
+    rm -f "$TEST_DIR/there/other"
+    find "$TEST_DIR/there" -type f >"$TEST_DIR/found"
+    umount "$TEST_DIR/there"
+    expect_status 1
+    expect_error "copying disk first to $there failed: No space left on device; the guest runs here as before"
+    expect_equal "$(cat "$TEST_DIR/found")" ""
+    expect_stayed
+}
+
+@test "kvm-cleanup tells and removes the half-copied files of a target that nobody drives any more" {
+    prepare
+    harmed_copy mirroring "kill -KILL \$(cat '$TEST_DIR/serve-b.pid' '$TEST_DIR/b/pid/web1')"
+    [[ -e $there ]] || fail "there is no half-copied file"
+    on b suite kvm-cleanup web1 --explain
+    expect_output "$there"
+    on b suite kvm-cleanup web1
+    expect_status 0
+    settle
+    expect_stayed
+}
+
+# What the target answers to the recorded request, edited.
+expect_refusal() { # JQ TEXT
+    grep -h '"stage": *"accept"' "$TEST_DIR/session" | head -n 1 | jq -c "$1" |
+        "$(remote_to b)" kvm-migrate web1 serve >"$TEST_DIR/answer"
+    jq -e --arg text "$2" '.ok == false and (.error | contains($text))' "$TEST_DIR/answer" ||
+        fail "$1: $(cat "$TEST_DIR/answer")"
+    on b expect_nothing_left web1
+    expect_equal "$(find "$TEST_DIR/there" -type f)" ""
+}
+
+@test "a request that wants a disk elsewhere than disks may be is refused" {
+    prepare
+    harmed_copy before-tree "$(kill_file "$TEST_DIR/b/pid/web1")"
+    settle
+    expect_refusal '.disks[0].path = "there/first.img"' "tells no path"
+    expect_refusal '.disks[0].path = "/etc/cron.d/first"' "directories of the system"
+    expect_refusal ".disks[0].path = \"$TEST_DIR/there/../../../etc/first\"" "tells no path"
+    ln -s /etc "$TEST_DIR/link"
+    expect_refusal ".disks[0].path = \"$TEST_DIR/link/first\"" "directories of the system"
+    expect_refusal ".disks[0].path = \"$TEST_DIR/there/.first\"" "hidden"
+    expect_refusal '.disks[0].size = -512' "tells no size"
+    expect_refusal '.disks[0].size = 9007199254740992 | .disks[0].used = 0' "first.img: File too large"
+    expect_refusal '.disks[0].uuid = "00000000-0000-4000-8000-000000000000"' "no writable one of the instance"
+    expect_refusal '.disks += .disks' "no writable one of the instance"
+    expect_refusal '.disks[0] = "first"' "no writable one of the instance"
 }
 
 @test "status tells how far the disks are, cancel ends it" {

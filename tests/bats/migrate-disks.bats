@@ -69,3 +69,31 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     qemu-img check -q -U "$TEST_DIR/back/second.qcow2"
     qemu-img compare -q "$second" "$TEST_DIR/there/second.qcow2"
 }
+
+# ---- confined, and with certificates ----
+
+copies_confined() { # JQ
+    local image there
+    image=$(filled_disk confined 8)
+    there=$TEST_DIR/there/confined.img
+    rm -f "$there"
+    chmod 0600 "$image"
+    suite kvm-start "$(empty_definition web1 ".disks = [{path: \"$image\"}] | $1")"
+    expect_status 0
+    migrate a to --copy-disks --disk-path "0=$there"
+    expect_status 0
+    expect_runs_on b
+    cmp "$image" "$there"
+    expect_equal "$(copy_nodes b)" ""
+    on b suite kvm-stop web1 --force
+    expect_status 0
+}
+
+@test "a disk travels to and from a QEMU that is another user, of the pool, or in a chroot" {
+    two_nodes
+    mkdir -m 0700 "$TEST_DIR/there"
+    echo '{"uid_pool": "64100-64101"}' | tee "$TEST_DIR/conf-a/kvm-defaults.json" >"$TEST_DIR/conf-b/kvm-defaults.json"
+    copies_confined '.hvparams.security_model = "user" | .hvparams.security_domain = "nobody"'
+    copies_confined '.hvparams.security_model = "pool"'
+    copies_confined '.hvparams.use_chroot = true | .hvparams.security_model = "user" | .hvparams.security_domain = "nobody"'
+}

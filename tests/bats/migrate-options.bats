@@ -249,9 +249,10 @@ expect_no_secrets() {
 @test "--tls-x509: both sides prove who they are, also for a QEMU that can't read the keys" {
     two_nodes
     certificates IP:10.9.0.1,IP:10.9.0.2
-    empty '.hvparams.security_model = "user" | .hvparams.security_domain = "nobody"'
-    migrate a to --tls-x509 "$TEST_DIR/pki"
+    empty ".hvparams.security_model = \"user\" | .hvparams.security_domain = \"nobody\" | .disks = [{path: \"$(disk web1 8)\"}]"
+    migrate a to --tls-x509 "$TEST_DIR/pki" --copy-disks --disk-path "0=$TEST_DIR/copied.img"
     expect_status 0
+    expect_output "1 disk copied"
     expect_runs_on b
     migrate b to --tls-x509 "$TEST_DIR/pki" --multifd 2
     expect_status 0
