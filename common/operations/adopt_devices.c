@@ -299,6 +299,7 @@ int adopt_look(struct adopt_look *look, struct error *error)
         return -1;
     json_array_foreach (blocks, i, block)
         look_at_block(look, block, devices, buses, sets);
+    look->sound_slot = controller_slot(buses, "sound");
     look->scsi_slot = controller_slot(buses, "scsi");
     look->balloon_slot = controller_slot(buses, "balloon");
     look->serial_slot = controller_slot(buses, "spice");

@@ -30,6 +30,12 @@ bool adopt_is_device(const char *id);
  * Descriptors' numbers, disks and NICs (QEMU tells those) and -incoming are passed over. */
 void adopt_compare_words(const json_t *running, const json_t *expected, struct messages *problems);
 
+/* adopt_display.c, pure: one option with its value, or a device. False: it is none of VNC, SPICE, graphics, sound and
+ * USB (or it tells of something else as well). */
+bool adopt_display_option(json_t *definition, const char *option, const char *value,
+                          struct messages *problems);
+bool adopt_display_device(json_t *hvparams, const json_t *device);
+
 /* The value of the first `option`, NULL when it is not there; borrowed. */
 const char *adopt_word(const json_t *words, const char *option);
 
@@ -44,10 +50,10 @@ struct adopt_look {
     deadline_t deadline;
     struct messages *problems, *notes;
     /* Filled by adopt_look: */
-    json_t *disks, *nics;                     /* entries of a definition, with uuid and hvinfo */
-    json_t *taps;                             /* uuid of a NIC to the name of its tap */
-    char cdrom[4096];                         /* image in the drive "cdrom"; "" none */
-    int scsi_slot, balloon_slot, serial_slot; /* 0: none */
+    json_t *disks, *nics; /* entries of a definition, with uuid and hvinfo */
+    json_t *taps;         /* uuid of a NIC to the name of its tap */
+    char cdrom[4096];     /* image in the drive "cdrom"; "" none */
+    int sound_slot, scsi_slot, balloon_slot, serial_slot; /* 0: none */
 };
 
 /* Ask QEMU. -1 when it does not answer; what it answers and can't be understood is a problem. */

@@ -14,7 +14,7 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 
-enum { COMMAND_MAX = 1024 * 1024, VNC_FIRST_PORT = 5900 };
+enum { COMMAND_MAX = 1024 * 1024 };
 
 json_t *adopt_read_words(int pid, struct error *error)
 {
@@ -183,37 +183,6 @@ static void read_serial(struct reading *reading, const char *value)
                         json_boolean(strcmp(value, "none") != 0));
 }
 
-/* "ADDRESS:DISPLAY" or "unix:DIR/NAME.vnc" */
-static void read_vnc(struct reading *reading, const char *value)
-{
-    const char *comma = strchr(value, ',');
-    AUTO_FREE char *where =
-        comma != NULL ? memory_format("%.*s", (int)(comma - value), value) : memory_copy(value);
-    char *colon = strrchr(where, ':');
-    int64_t display;
-
-    if (comma != NULL)
-        messages_add(reading->problems,
-                     "-vnc %s: the files of its password or certificates are not known: give the "
-                     "definition",
-                     value);
-    if (strncmp(where, "unix:", 5) == 0 && strrchr(where, '/') != NULL) {
-        *strrchr(where, '/') = '\0';
-        set_text(reading->hvparams, "vnc_bind_address", where + 5);
-        return;
-    }
-    if (colon == NULL || !text_number(colon + 1, 0, 65535 - VNC_FIRST_PORT, &display)) {
-        messages_add(reading->problems, "-vnc %s: is not understood", value);
-        return;
-    }
-    *colon = '\0';
-    if (where[0] == '[' && colon > where + 1 && colon[-1] == ']')
-        colon[-1] = '\0';
-    set_text(reading->hvparams, "vnc_bind_address", where + (where[0] == '['));
-    json_object_set_new(reading->definition, "network_port",
-                        json_integer(display + VNC_FIRST_PORT));
-}
-
 static void read_boot(struct reading *reading, const char *value)
 {
     if (strcmp(value, "order=a") == 0)
@@ -238,8 +207,8 @@ static void add_extra(json_t *hvparams, const char *word);
 /* Devices that the parameters make; others are somebody's kvm_extra. */
 static bool is_known(const char *driver, const char *id)
 {
-    static const char *const ids[] = {"vga",   "pvpanic", "tablet", "scsi", "balloon",
-                                      "spice", "cdrom",   "floppy", "fdc"};
+    static const char *const ids[] = {"pvpanic", "scsi",   "balloon", "spice",
+                                      "cdrom",   "floppy", "fdc"};
 
     for (size_t i = 0; id != NULL && i < COUNT(ids); i++)
         if (strcmp(ids[i], id) == 0)
@@ -278,6 +247,8 @@ static void read_device(struct reading *reading, const char *value)
 
     if (json_number(device, "bootindex", 0) == 1)
         read_boot_index(reading, id);
+    if (adopt_display_device(reading->hvparams, device))
+        return;
     if (driver != NULL && is_known(driver, id)) {
         read_known(reading, device);
     } else if (driver == NULL || !adopt_is_device(id)) {
@@ -290,22 +261,37 @@ static const struct {
     const char *option;
     void (*read)(struct reading *reading, const char *value); /* NULL: it has no value */
 } readers[] = {
-    {"-name", read_name},       {"-uuid", read_uuid},
-    {"-m", read_memory},        {"-smp", read_cpus},
-    {"-machine", read_machine}, {"-rtc", read_clock},
-    {"-cpu", read_cpu},         {"-mem-path", read_memory_path},
-    {"-kernel", read_kernel},   {"-initrd", read_initrd},
-    {"-append", read_append},   {"-serial", read_serial},
-    {"-vnc", read_vnc},         {"-boot", read_boot},
-    {"-chroot", read_chroot},   {"-run-with", read_chroot},
-    {"-device", read_device},   {"-runas", pass},
-    {"-incoming", pass},        {"-msg", pass},
-    {"-sandbox", pass},         {"-action", pass},
-    {"-chardev", pass},         {"-mon", pass},
-    {"-add-fd", pass},          {"-display", pass},
-    {"-blockdev", pass},        {"-netdev", pass},
-    {"-mem-prealloc", NULL},    {"-S", NULL},
-    {"-no-user-config", NULL},  {"-nodefaults", NULL},
+    {"-name", read_name},
+    {"-uuid", read_uuid},
+    {"-m", read_memory},
+    {"-smp", read_cpus},
+    {"-machine", read_machine},
+    {"-rtc", read_clock},
+    {"-cpu", read_cpu},
+    {"-mem-path", read_memory_path},
+    {"-kernel", read_kernel},
+    {"-initrd", read_initrd},
+    {"-append", read_append},
+    {"-serial", read_serial},
+    {"-boot", read_boot},
+    {"-chroot", read_chroot},
+    {"-run-with", read_chroot},
+    {"-device", read_device},
+    {"-runas", pass},
+    {"-incoming", pass},
+    {"-msg", pass},
+    {"-sandbox", pass},
+    {"-action", pass},
+    {"-chardev", pass},
+    {"-mon", pass},
+    {"-add-fd", pass},
+    {"-display", pass},
+    {"-blockdev", pass},
+    {"-netdev", pass},
+    {"-mem-prealloc", NULL},
+    {"-S", NULL},
+    {"-no-user-config", NULL},
+    {"-nodefaults", NULL},
     {"-no-reboot", NULL},
 };
 
@@ -355,10 +341,13 @@ json_t *adopt_definition(const json_t *words, struct messages *problems)
     set_text(reading.hvparams, "kvm_path", adopt_word_at(words, 0));
     set_text(reading.hvparams, "reboot_behavior", "reboot");
     set_text(reading.hvparams, "boot_order", "disk");
+    set_text(reading.hvparams, "vga", "none"); /* until its device comes */
     for (size_t i = 1; i < json_array_size(words); i++) {
         const char *word = adopt_word_at(words, i);
         size_t found = find_reader(word);
-        if (found == COUNT(readers))
+        if (adopt_display_option(definition, word, adopt_word_at(words, i + 1), problems))
+            i++;
+        else if (found == COUNT(readers))
             add_extra(reading.hvparams, word);
         else if (strcmp(word, "-no-reboot") == 0)
             set_text(reading.hvparams, "reboot_behavior", "exit");

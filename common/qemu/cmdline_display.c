@@ -86,6 +86,8 @@ static void add_vnc(json_t *words, const struct instance *instance, const struct
     cmdline_pair(words, "-vnc", value);
 }
 
+/* The address has been resolved, so the family is told by it. With ipv4=on besides, SPICE refuses 127.0.0.1 on a node
+ * that has no other IPv4 address (getaddrinfo with AI_ADDRCONFIG). */
 static void add_spice_listener(char **value, const struct instance *instance,
                                const struct cmdline_plan *plan)
 {
@@ -95,10 +97,6 @@ static void add_spice_listener(char **value, const struct instance *instance,
     AUTO_FREE char *authority = memory_format("%s/spice-ca.pem", plan->spice_directory);
     AUTO_FREE char *own = memory_format("%s/spice.pem", plan->spice_directory);
 
-    if (hvparams_number(hvparams, "spice_ip_version") == 4)
-        add_option(value, "ipv4", "on");
-    if (hvparams_number(hvparams, "spice_ip_version") == 6)
-        add_option(value, "ipv6", "on");
     if (!hvparams_truth(hvparams, "spice_use_tls")) {
         add_option(value, "port", port);
         return;

@@ -124,7 +124,7 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     rm "$TEST_DIR/one.img"
     suite kvm-start --adopt web1
     expect_status 3
-    expect_error "the files of its password or certificates are not known: give the definition"
+    expect_error "-vnc: the file of its password is not known: give the definition"
     expect_error "its image has been deleted"
     expect_error "'kvm-start --adopt web1 FILE'"
     [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
@@ -161,4 +161,37 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     kill -CONT "$(qemu_pid web1)"
     [[ $status -ne 0 ]] || fail "a silent QEMU was adopted"
     [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
+}
+
+@test "SPICE, VNC with TLS, sound, USB and graphics are read back too, but for passwords" {
+    local one
+    network
+    certificates "$TEST_DIR/x509, here"
+    cp "$TEST_DIR/x509, here/ca-cert.pem" "$CONF_DIR/spice-ca.pem"
+    cat "$TEST_DIR/x509, here/"server-{cert,key}.pem >"$CONF_DIR/spice.pem"
+    for one in \
+        '.hvparams += {spice_bind: "127.0.0.1", spice_ip_version: 4, spice_image_compression: "off", spice_jpeg_wan_compression: "never",
+            spice_zlib_glz_wan_compression: "auto", spice_streaming_video: "all", spice_playback_compression: false, vga: "std",
+            soundhw: "sb16,hda", usb_mouse: "mouse", usb_devices: "tablet,host:1d6b:ffff", use_guest_agent: true}' \
+        '.hvparams += {spice_bind: "::1", spice_use_tls: true, spice_tls_ciphers: "HIGH", spice_use_vdagent: false, soundhw: "pcspk"}' \
+        '.hvparams += {vnc_bind_address: "::1", vnc_tls: true, vnc_x509_path: "'"$TEST_DIR/x509, here"'", vnc_x509_verify: true,
+            vga: "none", soundhw: "ac97", keymap: "de", user_shutdown: true}'; do
+        suite kvm-start --paused "$(empty_definition web1 ".network_port = 5941 | $one")"
+        expect_status 0
+        lose_runtime web1
+        suite kvm-start --adopt web1
+        expect_status 0
+        expect_equal "$(jq -S '.[0]' "$RUN_DIR/conf/web1.runtime")" "$(jq -S '.[0]' "$TEST_DIR/web1.lost")"
+        expect_equal "$(jq '.[4].slots' "$RUN_DIR/conf/web1.runtime")" "$(jq '.[4].slots' "$TEST_DIR/web1.lost")"
+        suite kvm-stop --force web1
+        expect_status 0
+    done
+    echo secret >"$TEST_DIR/secret"
+    suite kvm-start --paused "$(empty_definition web1 ".network_port = 5941 | .hvparams += {spice_bind: \"::1\", spice_password_file: \"$TEST_DIR/secret\"}")"
+    lose_runtime web1
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "-spice: the file of its password is not known: give the definition"
+    suite kvm-start --adopt web1 "$TEST_DIR/web1.json"
+    expect_status 0
 }

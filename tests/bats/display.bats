@@ -22,20 +22,6 @@ refuse() { # JQ TEXT…
     done
 }
 
-# A CA, and a server's certificate of it, the way VNC wants them; both in one for SPICE.
-certificates() { # DIRECTORY
-    local curve=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
-    mkdir -p "$1"
-    (
-        cd "$1" || exit
-        openssl req -x509 "${curve[@]}" -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca -addext keyUsage=critical,keyCertSign
-        openssl req "${curve[@]}" -keyout server-key.pem -out request -subj /CN=localhost
-        openssl x509 -req -in request -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 2 -out server-cert.pem
-        cp ca-cert.pem "$CONF_DIR/spice-ca.pem"
-        cat server-cert.pem server-key.pem >"$CONF_DIR/spice.pem"
-    ) 2>/dev/null
-}
-
 # Everything that the guest could notice, as QEMU tells it.
 hardware() {
     qmp web1 query-pci | jq -c '[.[].devices[] | [.slot, .function, .id.vendor, .id.device, .qdev_id]]'
@@ -151,11 +137,13 @@ ticket() { # PASSWORD
 
 @test "SPICE with TLS takes the certificates of the configuration directory" {
     network
-    tls='.hvparams.spice_bind = "::1" | .hvparams.spice_use_tls = true'
+    tls='.hvparams.spice_bind = "lo" | .hvparams.spice_ip_version = 6 | .hvparams.spice_use_tls = true'
     refuse "$tls" "hvparams.spice_use_tls: No such file or directory" "$CONF_DIR/spice-ca.pem" "$CONF_DIR/spice.pem"
     certificates "$TEST_DIR/x509"
+    cp "$TEST_DIR/x509/ca-cert.pem" "$CONF_DIR/spice-ca.pem"
+    cat "$TEST_DIR/x509/"server-{cert,key}.pem >"$CONF_DIR/spice.pem"
     start_paused "$tls | .hvparams.spice_use_vdagent = false"
-    expect_equal "$(qmp web1 query-spice | jq -c '[.port, .["tls-port"], .auth]')" '[null,5931,"none"]'
+    expect_equal "$(qmp web1 query-spice | jq -c '[.host, .port, .["tls-port"], .auth]')" '["::1",null,5931,"none"]'
     inside openssl s_client -connect '[::1]:5931' -CAfile "$TEST_DIR/x509/ca-cert.pem" -verify_return_error </dev/null 2>&1 | grep -q 'Verify return code: 0'
 }
 

@@ -192,6 +192,18 @@ expect_nothing_left() { # NAME
     fi
 }
 
+# A CA, and a server's certificate of it, as VNC wants them.
+certificates() { # DIRECTORY
+    local curve=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+    mkdir -p "$1"
+    (
+        cd "$1" || exit
+        openssl req -x509 "${curve[@]}" -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca -addext keyUsage=critical,keyCertSign
+        openssl req "${curve[@]}" -keyout server-key.pem -out request -subj /CN=localhost
+        openssl x509 -req -in request -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 2 -out server-cert.pem
+    ) 2>/dev/null
+}
+
 # ---- network ----
 
 network() { # [BRIDGE…]
