@@ -33,7 +33,7 @@ static const struct cli_option option_table[] = {
 
 static const char *const usage[] = {
     "INSTANCE check|list",
-    "INSTANCE add-disk path=FILE [KEY=VALUE...]|-",
+    "INSTANCE add-disk path=FILE|uri=URI [KEY=VALUE...]|-",
     "INSTANCE del-disk DISK",
     "INSTANCE add-nic link=LINK [KEY=VALUE...]|-",
     "INSTANCE del-nic NIC",
@@ -41,13 +41,14 @@ static const char *const usage[] = {
     "INSTANCE resize-disk DISK SIZE [--force]",
     "INSTANCE set-memory MIB [--force]",
     "INSTANCE set-link NIC up|down",
-    "INSTANCE change-cdrom PATH|eject",
+    "INSTANCE change-cdrom PATH|eject [cdrom|cdrom2]",
     "INSTANCE set-io DISK KEY=VALUE...",
     NULL,
 };
 
 static const char *const notes[] = {
-    "DISK is a uuid, name, index, path or device id; NIC a uuid, name, index, MAC, tap or device "
+    "DISK is a uuid, name, index, path, uri or device id; NIC a uuid, name, index, MAC, tap or "
+    "device "
     "id.",
     "A whole disk or NIC as a JSON object is read from standard input with -.",
     "Without --timeout an action may take 30 seconds.", NULL};

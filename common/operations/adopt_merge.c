@@ -172,7 +172,7 @@ int adopt_make_instance(struct adopt *adopt, struct error *error)
         return 0;
     }
     adopt->instance.sound_slot = adopt->look.sound_slot;
-    adopt->instance.scsi_slot = adopt->look.scsi_slot;
+    adopt->instance.scsi_slots[0] = adopt->look.scsi_slot;
     adopt->instance.balloon_slot = adopt->look.balloon_slot;
     adopt->instance.serial_slot = adopt->look.serial_slot;
     return 0;

@@ -30,8 +30,8 @@ static const struct {
 } actions[] = {
     {hotplug_check, true, 0, 0, "", NULL, SUBJECT_NONE},
     {hotplug_list, true, 0, 0, "", NULL, SUBJECT_NONE},
-    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE [KEY=VALUE...] | -", hotplug_disk_keys,
-     SUBJECT_NONE},
+    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...] | -",
+     hotplug_disk_keys, SUBJECT_NONE},
     {hotplug_del_disk, false, 1, 1, "DISK", NULL, SUBJECT_DISK},
     {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] link=LINK [KEY=VALUE...] | -",
      hotplug_nic_keys, SUBJECT_NONE},
@@ -40,7 +40,7 @@ static const struct {
     {hotplug_resize_disk, false, 2, 2, "DISK SIZE", NULL, SUBJECT_DISK},
     {hotplug_set_memory, false, 1, 1, "MIB", NULL, SUBJECT_NONE},
     {hotplug_set_link, false, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
-    {hotplug_change_cdrom, false, 1, 1, "PATH|eject", NULL, SUBJECT_NONE},
+    {hotplug_change_cdrom, false, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL, SUBJECT_NONE},
     {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...", hotplug_io_keys, SUBJECT_DISK},
 };
 

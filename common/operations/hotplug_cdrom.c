@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * change-cdrom. The new medium is ready before the old one is taken out. Its node is "cdrom1" at start; here that name
- * and "cdrom1b" take turns, and each has its descriptor in a set marked with the same word. A node that is not in the
- * drive is left over: reconcile_drive removes it.
+ * and "cdrom1b" take turns, and each has its descriptor in a set marked with the same word; a medium of the web has
+ * none. A node that is not in the drive is left over: reconcile_drive removes it. The second drive has "cdrom2" and
+ * "cdrom2b".
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,22 +17,28 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/peripheral.h"
-#include "kvm/state/hvparams.h"
-
-#define DRIVE "cdrom"
+#include "kvm/state/media.h"
+#include "kvm/state/placement.h"
+#include "kvm/state/uri.h"
 
 struct changing {
     struct hotplug *hotplug;
-    const char *path; /* NULL: only eject */
+    enum medium medium;
+    const char *path; /* or URL; NULL: only eject */
     const char *node; /* of the new medium */
     struct drive before;
     bool is_block;
     int image, set;
 };
 
-static json_t *drive_and(const char *key, json_t *value)
+static const char *drive_id(const struct changing *changing)
 {
-    json_t *arguments = memory_json(json_pack("{s:s}", "id", DRIVE));
+    return media_names[changing->medium].device;
+}
+
+static json_t *drive_and(const struct changing *changing, const char *key, json_t *value)
+{
+    json_t *arguments = memory_json(json_pack("{s:s}", "id", drive_id(changing)));
 
     if (key != NULL)
         json_object_set_new(arguments, key, memory_json(value));
@@ -44,6 +51,8 @@ static int open_image(void *plan, struct error *error)
 {
     struct changing *changing = plan;
 
+    if (uri_is_web(changing->path))
+        return 0;
     changing->image = image_open(changing->path, O_RDONLY, error);
     return changing->image < 0 ? -1 : 0;
 }
@@ -68,6 +77,8 @@ static int pass_descriptor(void *plan, struct error *error)
 {
     struct changing *changing = plan;
 
+    if (changing->image < 0) /* QEMU opens the URL itself */
+        return 0;
     if (peripheral_add_fd(changing->hotplug->qmp, changing->image, changing->node,
                           changing->hotplug->deadline, &changing->set, error) == 0)
         return 0;
@@ -83,7 +94,8 @@ static int remove_node(void *plan, struct error *error)
 static int add_node(void *plan, struct error *error)
 {
     struct changing *changing = plan;
-    json_t *node = device_cdrom_blockdev(changing->node, changing->set, changing->is_block);
+    json_t *node =
+        device_medium_blockdev(changing->node, changing->path, changing->set, changing->is_block);
 
     switch (hotplug_call(changing->hotplug, "blockdev-add", node, error)) {
     case QMP_DONE:
@@ -98,39 +110,42 @@ static int add_node(void *plan, struct error *error)
 
 /* ---- the drive: each of these may be repeated ---- */
 
-static json_t *force_open(void)
+static json_t *force_open(const struct changing *changing)
 {
-    return drive_and("force", json_true());
+    return drive_and(changing, "force", json_true());
 }
 
 static int open_tray(void *plan, struct error *error)
 {
     const struct changing *changing = plan;
-    return hotplug_set(changing->hotplug, "blockdev-open-tray", force_open(), error);
+    return hotplug_set(changing->hotplug, "blockdev-open-tray", force_open(changing), error);
 }
 
 static int close_tray(void *plan, struct error *error)
 {
     const struct changing *changing = plan;
-    return hotplug_set(changing->hotplug, "blockdev-close-tray", drive_and(NULL, NULL), error);
+    return hotplug_set(changing->hotplug, "blockdev-close-tray", drive_and(changing, NULL, NULL),
+                       error);
 }
 
 static int take_medium_out(void *plan, struct error *error)
 {
     const struct changing *changing = plan;
-    return hotplug_set(changing->hotplug, "blockdev-remove-medium", drive_and(NULL, NULL), error);
+    return hotplug_set(changing->hotplug, "blockdev-remove-medium", drive_and(changing, NULL, NULL),
+                       error);
 }
 
 /* Inserting is refused when it has been done. */
-static int put_in(struct hotplug *hotplug, const char *node, struct error *error)
+static int put_in(const struct changing *changing, const char *node, struct error *error)
 {
+    struct hotplug *hotplug = changing->hotplug;
     struct drive drive;
-    json_t *arguments = drive_and("node-name", json_string(node));
+    json_t *arguments = drive_and(changing, "node-name", json_string(node));
     enum qmp_outcome outcome = hotplug_call(hotplug, "blockdev-insert-medium", arguments, error);
 
     if (outcome != QMP_UNKNOWN || hotplug->unknown)
         return outcome == QMP_DONE ? 0 : -1;
-    if (peripheral_drive(hotplug->qmp, DRIVE, hotplug->deadline, &drive, error) < 0)
+    if (peripheral_drive(hotplug->qmp, drive_id(changing), hotplug->deadline, &drive, error) < 0)
         return -1;
     return strcmp(drive.node, node) == 0 ? 0 : -1;
 }
@@ -138,13 +153,13 @@ static int put_in(struct hotplug *hotplug, const char *node, struct error *error
 static int put_new_in(void *plan, struct error *error)
 {
     const struct changing *changing = plan;
-    return put_in(changing->hotplug, changing->node, error);
+    return put_in(changing, changing->node, error);
 }
 
 static int put_old_in(void *plan, struct error *error)
 {
     const struct changing *changing = plan;
-    return put_in(changing->hotplug, changing->before.node, error);
+    return put_in(changing, changing->before.node, error);
 }
 
 /* ---- and back ---- */
@@ -182,7 +197,7 @@ static int record_path(void *plan, struct error *error)
 {
     struct changing *changing = plan;
 
-    json_object_set_new(changing->hotplug->instance->hvparams, "cdrom_image_path",
+    json_object_set_new(changing->hotplug->instance->hvparams, media_names[changing->medium].param,
                         memory_json(json_string(changing->path)));
     return hotplug_commit(changing->hotplug, error);
 }
@@ -199,10 +214,10 @@ static int remove_old_node(void *plan, struct error *error)
     struct changing *changing = plan;
     struct hotplug *hotplug = changing->hotplug;
 
-    if (reconcile_drive(hotplug->qmp, hotplug->deadline, NULL, error) == 0)
+    if (reconcile_drive(hotplug->qmp, changing->medium, hotplug->deadline, NULL, error) == 0)
         return 0;
     return hotplug_recover(hotplug, error)
-               ? reconcile_drive(hotplug->qmp, hotplug->deadline, NULL, error)
+               ? reconcile_drive(hotplug->qmp, changing->medium, hotplug->deadline, NULL, error)
                : -1;
 }
 
@@ -230,10 +245,12 @@ static void plan_new_medium(const struct changing *changing)
 {
     struct hotplug *hotplug = changing->hotplug;
 
-    hotplug_plan_command(hotplug, "add-fd",
-                         memory_json(json_pack("{s:s}", "opaque", changing->node)));
-    hotplug_plan_command(hotplug, "blockdev-add",
-                         device_cdrom_blockdev(changing->node, 0, changing->is_block));
+    if (!uri_is_web(changing->path))
+        hotplug_plan_command(hotplug, "add-fd",
+                             memory_json(json_pack("{s:s}", "opaque", changing->node)));
+    hotplug_plan_command(
+        hotplug, "blockdev-add",
+        device_medium_blockdev(changing->node, changing->path, 0, changing->is_block));
 }
 
 static void plan_old_node(const struct changing *changing)
@@ -257,56 +274,91 @@ static void tell_plan(const struct changing *changing)
                        eject ? COUNT(eject_steps) : COUNT(change_steps));
     if (!eject)
         plan_new_medium(changing);
-    hotplug_plan_command(hotplug, "blockdev-open-tray", force_open());
-    hotplug_plan_command(hotplug, "blockdev-remove-medium", drive_and(NULL, NULL));
+    hotplug_plan_command(hotplug, "blockdev-open-tray", force_open(changing));
+    hotplug_plan_command(hotplug, "blockdev-remove-medium", drive_and(changing, NULL, NULL));
     if (!eject) {
         hotplug_plan_command(hotplug, "blockdev-insert-medium",
-                             drive_and("node-name", json_string(changing->node)));
-        hotplug_plan_command(hotplug, "blockdev-close-tray", drive_and(NULL, NULL));
-        hotplug_plan_file(hotplug, changing->path);
+                             drive_and(changing, "node-name", json_string(changing->node)));
+        hotplug_plan_command(hotplug, "blockdev-close-tray", drive_and(changing, NULL, NULL));
+        if (!uri_is_web(changing->path))
+            hotplug_plan_file(hotplug, changing->path);
         hotplug_plan_runtime(hotplug);
     }
     plan_old_node(changing);
-    hotplug_text(hotplug, eject ? memory_copy("would eject the CD-ROM")
-                                : memory_format("would make %s the CD-ROM", changing->path));
+    hotplug_text(hotplug,
+                 eject ? memory_format("would eject the %s", media_names[changing->medium].what)
+                       : memory_format("would make %s the %s", changing->path,
+                                       media_names[changing->medium].what));
 }
 
-static int check(struct changing *changing, struct error *error)
+/* A virtio or SCSI disk that stands for a CD-ROM has no tray. */
+static int check_drive(const struct changing *changing, struct error *error)
+{
+    const char *driver = placement_cdrom_driver(changing->hotplug->instance, changing->medium);
+    const struct medium_names *names = &media_names[changing->medium];
+
+    if (changing->before.exists)
+        return 0;
+    if (media_place(changing->hotplug->instance, changing->medium) == NULL || driver == NULL)
+        return error_set(error, STATUS_STATE,
+                         "the instance has no %s drive; it has one when it is started with %s",
+                         names->what, names->param);
+    return error_set(error, STATUS_STATE,
+                     "the %s is a %s, whose medium can't be changed; with cdrom_disk_type ide or "
+                     "scsi-cd it can",
+                     names->what, driver);
+}
+
+static int check_new(struct changing *changing, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
 
-    if (!changing->before.exists)
-        return error_set(error, STATUS_STATE,
-                         "the instance has no CD-ROM drive; it has one when it is started with "
-                         "cdrom_image_path");
-    if (changing->path == NULL)
-        return 0;
+    if (uri_is_web(changing->path)) {
+        AUTO_JSON json_t *node = uri_node(changing->path, error);
+        return node != NULL ? 0 : error_prefix(error, "PATH");
+    }
     if (changing->path[0] != '/')
         return error_set(error, STATUS_USAGE,
-                         "PATH: must be absolute, or \"eject\" (current value: \"%s\")",
+                         "PATH: must be absolute, a URL, or \"eject\" (current value: \"%s\")",
                          changing->path);
     image_check(changing->path, O_RDONLY, "PATH", &changing->is_block, &problems);
     return problems.count > 0 ? messages_error(&problems, STATUS_USAGE, error) : 0;
+}
+
+static int choose_drive(struct changing *changing, struct error *error)
+{
+    const struct hotplug *hotplug = changing->hotplug;
+    const char *word = hotplug->count > 1 ? hotplug->arguments[1] : "cdrom";
+
+    changing->medium = strcmp(word, "cdrom2") == 0 ? MEDIUM_CDROM2 : MEDIUM_CDROM;
+    if (strcmp(word, media_names[changing->medium].device) != 0)
+        return error_set(error, STATUS_USAGE,
+                         "DRIVE: must be cdrom or cdrom2 (current value: \"%s\")", word);
+    if (peripheral_drive(hotplug->qmp, drive_id(changing), hotplug->deadline, &changing->before,
+                         error) < 0 ||
+        check_drive(changing, error) < 0)
+        return -1;
+    changing->node = media_names[changing->medium].node;
+    if (strcmp(changing->before.node, changing->node) == 0)
+        changing->node = media_names[changing->medium].other;
+    return 0;
 }
 
 int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
 {
     const char *path = hotplug->arguments[0];
     bool eject = strcmp(path, "eject") == 0;
-    struct changing changing = {
-        .hotplug = hotplug, .path = eject ? NULL : path, .node = "cdrom1", .image = -1};
+    struct changing changing = {.hotplug = hotplug, .path = eject ? NULL : path, .image = -1};
 
-    if (peripheral_drive(hotplug->qmp, DRIVE, hotplug->deadline, &changing.before, error) < 0 ||
-        check(&changing, error) < 0)
+    if (choose_drive(&changing, error) < 0 || (!eject && check_new(&changing, error) < 0))
         return -1;
-    if (strcmp(changing.before.node, changing.node) == 0)
-        changing.node = "cdrom1b";
     if (hotplug->options->dry_run) {
         tell_plan(&changing);
         return 0;
     }
-    hotplug_text(hotplug, eject ? memory_copy("the CD-ROM is ejected")
-                                : memory_format("the CD-ROM is %s", path));
+    hotplug_text(hotplug,
+                 eject ? memory_format("the %s is ejected", media_names[changing.medium].what)
+                       : memory_format("the %s is %s", media_names[changing.medium].what, path));
     /* After eject the drive stays open; the next start has the medium of the definition again. */
     int result = transaction_run(eject ? eject_steps : change_steps,
                                  eject ? COUNT(eject_steps) : COUNT(change_steps), &changing,

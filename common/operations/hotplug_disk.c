@@ -17,6 +17,8 @@ static int open_image(void *plan, struct error *error)
     struct disk_adding *adding = plan;
     const struct disk *disk = disk_adding_disk(adding);
 
+    if (disk_is_userspace(disk))
+        return 0;
     adding->image =
         image_open(disk->path, device_open_flags(disk, adding->plug.hotplug->instance), error);
     return adding->image < 0 ? -1 : 0;
@@ -43,6 +45,8 @@ static int pass_descriptor(void *plan, struct error *error)
     struct disk_adding *adding = plan;
     const struct hotplug *hotplug = adding->plug.hotplug;
 
+    if (adding->image < 0) /* QEMU opens the URI itself */
+        return 0;
     if (peripheral_add_fd(hotplug->qmp, adding->image, adding->plug.id, hotplug->deadline,
                           &adding->set, error) == 0)
         return 0;
@@ -112,28 +116,35 @@ static void tell_plan(struct disk_adding *adding)
 
     plug_tell(&adding->plug);
     hotplug_plan_steps(hotplug, steps, COUNT(steps));
-    hotplug_plan_command(hotplug, "add-fd",
-                         memory_json(json_pack("{s:s}", "opaque", adding->plug.id)));
+    if (!disk_is_userspace(disk))
+        hotplug_plan_command(hotplug, "add-fd",
+                             memory_json(json_pack("{s:s}", "opaque", adding->plug.id)));
     hotplug_plan_command(hotplug, "blockdev-add",
                          device_blockdev(disk, hotplug->instance, 0, adding->is_block));
     hotplug_plan_command(hotplug, "device_add", frontend(&adding->plug));
     if (limits != NULL)
         hotplug_plan_command(hotplug, "block_set_io_throttle", limits);
-    if (disk->path != NULL)
+    if (!disk_is_userspace(disk))
         hotplug_plan_file(hotplug, disk->path);
     hotplug_plan_runtime(hotplug);
     hotplug_text(hotplug, memory_format("would add disk %s", disk->uuid));
+}
+
+static bool same_text(const char *one, const char *other)
+{
+    return one != NULL && other != NULL && strcmp(one, other) == 0;
 }
 
 /* "already so" when the same disk is there; its uuid on something else is an error that the uniqueness check tells. */
 static bool is_there(const struct hotplug *hotplug, const json_t *object)
 {
     const char *uuid = json_text(object, "uuid"), *path = json_text(object, "path");
+    const char *uri = json_text(object, "uri");
     const struct instance *instance = hotplug->instance;
 
-    for (size_t i = 0; uuid != NULL && path != NULL && i < instance->disk_count; i++)
-        if (strcmp(instance->disks[i].uuid, uuid) == 0 && instance->disks[i].path != NULL &&
-            strcmp(instance->disks[i].path, path) == 0 &&
+    for (size_t i = 0; uuid != NULL && i < instance->disk_count; i++)
+        if (strcmp(instance->disks[i].uuid, uuid) == 0 &&
+            (same_text(instance->disks[i].path, path) || same_text(instance->disks[i].uri, uri)) &&
             runtime_device_state(hotplug->runtime, uuid) == DEVICE_PRESENT)
             return true;
     return false;

@@ -10,12 +10,13 @@
 #include "kvm/state/placement.h"
 
 const char *const hotplug_disk_keys[] = {
-    "path",   "size",   "name",          "uuid",     "mode",   "cache",   "aio",     "discard",
-    "format", "serial", "bus",           "slot",     "iops",   "iops_rd", "iops_wr", "bps",
-    "bps_rd", "bps_wr", "detect_zeroes", "iothread", "queues", NULL};
-static const char *const number_keys[] = {"iothread", "queues",  "size",    "slot",
-                                          "iops",     "iops_rd", "iops_wr", "bps",
-                                          "bps_rd",   "bps_wr",  NULL};
+    "path",    "size",   "name",   "uuid",   "mode",          "cache",    "aio",
+    "discard", "format", "serial", "bus",    "slot",          "iops",     "iops_rd",
+    "iops_wr", "bps",    "bps_rd", "bps_wr", "detect_zeroes", "iothread", "queues",
+    "uri",     "access", "cyls",   "heads",  "secs",          NULL};
+static const char *const number_keys[] = {"iothread", "queues",  "size", "slot",   "iops",
+                                          "iops_rd",  "iops_wr", "bps",  "bps_rd", "bps_wr",
+                                          "cyls",     "heads",   "secs", NULL};
 const char *const hotplug_io_keys[] = {"iops",   "iops_rd", "iops_wr", "bps",
                                        "bps_rd", "bps_wr",  NULL};
 
@@ -48,8 +49,9 @@ struct disk *disk_adding_disk(const struct disk_adding *adding)
     return &adding->plug.hotplug->instance->disks[adding->plug.index];
 }
 
-static int place_on_scsi(const struct hotplug *hotplug, struct error *error)
+static int place_on_scsi(const struct disk_adding *adding, struct error *error)
 {
+    const struct hotplug *hotplug = adding->plug.hotplug;
     struct placement placement;
     bool exists;
 
@@ -59,7 +61,16 @@ static int place_on_scsi(const struct hotplug *hotplug, struct error *error)
         return error_set(error, STATUS_STATE,
                          "bus=scsi: the instance has no SCSI controller; it gets one when it is "
                          "started with disk_type \"scsi\" or with a SCSI disk");
-    return placement_assign(hotplug->instance, &placement, error);
+    if (placement_assign(hotplug->instance, &placement, error) < 0)
+        return -1;
+    const char *bus = json_text(disk_adding_disk(adding)->hvinfo, "bus");
+    AUTO_FREE char *controller = memory_format("%.*s", (int)strcspn(bus, "."), bus);
+    if (peripheral_exists(hotplug->qmp, controller, hotplug->deadline, &exists, error) < 0)
+        return -1;
+    return exists ? 0
+                  : error_set(error, STATUS_STATE,
+                              "bus=scsi: all places of the instance's SCSI controllers are taken; "
+                              "it gets one more when it is started with more SCSI disks");
 }
 
 static int place(struct disk_adding *adding, int64_t wanted, struct error *error)
@@ -71,7 +82,7 @@ static int place(struct disk_adding *adding, int64_t wanted, struct error *error
     if (driver != NULL && strncmp(driver, "scsi-", 5) == 0) {
         if (wanted >= 0)
             return error_set(error, STATUS_USAGE, "slot: a SCSI disk has none");
-        return place_on_scsi(adding->plug.hotplug, error);
+        return place_on_scsi(adding, error);
     }
     if (driver == NULL || strcmp(driver, "virtio-blk-pci") != 0)
         return error_set(error, STATUS_STATE,
@@ -102,9 +113,9 @@ int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct e
     plug->object = disk->object;
     instance_check_unique(hotplug->instance, hotplug->name, &problems);
     instance_check_disk(hotplug->instance, disk, "add-disk", &problems);
-    if (disk->path != NULL)
-        image_check(disk->path, device_open_flags(disk, hotplug->instance), "path",
-                    &adding->is_block, &problems);
+    if (!disk_is_userspace(disk))
+        image_check_disk(disk, hotplug->instance, "path", &adding->is_block, &problems);
+    image_check_same(hotplug->instance, hotplug->name, &problems);
     if (problems.count > 0)
         return messages_error(&problems, STATUS_USAGE, error);
     if (place(adding, wanted, error) < 0)

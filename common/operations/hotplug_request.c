@@ -138,6 +138,7 @@ int hotplug_find_disk(const struct hotplug *hotplug, const char *ident, struct e
         match(&search, i, instance->disks[i].uuid);
         match(&search, i, instance->disks[i].name);
         match(&search, i, instance->disks[i].path);
+        match(&search, i, instance->disks[i].uri);
         match(&search, i, json_text(instance->disks[i].hvinfo, "id"));
     }
     match_index(&search, instance->disk_count);

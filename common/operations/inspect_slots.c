@@ -97,7 +97,16 @@ static json_t *recorded_map(struct session *session, struct error *error)
         return NULL;
     json_t *map = empty_map(placement.last_port);
     use_slot(map, placement.sound_slot, "ours", "sound card (sound)");
-    use_slot(map, placement.scsi_slot, "ours", "SCSI controller (scsi)");
+    for (int i = 0; i < SCSI_CONTROLLERS; i++) {
+        char id[16];
+        placement_scsi_name(i, id, sizeof(id));
+        AUTO_FREE char *what = memory_format("SCSI controller (%s)", id);
+        use_slot(map, placement.scsi_slots[i], "ours", what);
+    }
+    for (int i = 0; i < CDROMS; i++) {
+        AUTO_FREE char *what = memory_format("CD-ROM (%s)", media_names[i].device);
+        use_slot(map, placement.cdrom_slots[i], "ours", what);
+    }
     use_slot(map, placement.balloon_slot, "ours", "balloon (balloon)");
     use_slot(map, placement.serial_slot, "ours", "serial controller (spice)");
     use_slot(map, placement.rng_slot, "ours", "random number generator (rng)");

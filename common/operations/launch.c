@@ -85,19 +85,23 @@ static int open_images(void *plan, struct error *error)
 {
     struct launch *launch = plan;
     const struct instance *instance = launch->instance;
-    const char *cdrom = hvparams_text(instance->hvparams, "cdrom_image_path");
-    const char *floppy = hvparams_text(instance->hvparams, "floppy_image_path");
 
     for (size_t i = 0; i < instance->disk_count; i++) {
         const struct disk *disk = &instance->disks[i];
+        if (disk_is_userspace(disk))
+            continue;
         launch->disks[i] = image_open(disk->path, device_open_flags(disk, instance), error);
         if (launch->disks[i] < 0)
             return -1;
     }
-    if (cdrom[0] != '\0' && (launch->cdrom = image_open(cdrom, O_RDONLY, error)) < 0)
-        return -1;
-    if (floppy[0] != '\0' && (launch->floppy = image_open(floppy, O_RDONLY, error)) < 0)
-        return -1;
+    for (int i = 0; i < MEDIA; i++) {
+        const char *place = media_place(instance, (enum medium)i);
+        if (place == NULL || media_is_web(instance, (enum medium)i))
+            continue;
+        launch->media[i] = image_open(place, O_RDONLY, error);
+        if (launch->media[i] < 0)
+            return -1;
+    }
     launch->events = events_open(launch->rundir, instance_name(launch), error);
     return launch->events < 0 ? -1 : 0;
 }

@@ -61,23 +61,7 @@ static void check_memory_path(const struct launch *launch, const char *source,
 
 void launch_check_files(struct launch *launch, const char *source, struct messages *problems)
 {
-    const struct instance *instance = launch->instance;
-    const char *cdrom = hvparams_text(instance->hvparams, "cdrom_image_path");
-    const char *floppy = hvparams_text(instance->hvparams, "floppy_image_path");
-    bool ignored;
-
-    for (size_t i = 0; i < instance->disk_count; i++) {
-        AUTO_FREE char *where = memory_format("%s: disks[%zu].path", source, i);
-        if (instance->disks[i].path != NULL)
-            image_check(instance->disks[i].path, device_open_flags(&instance->disks[i], instance),
-                        where, &launch->disk_is_block[i], problems);
-    }
-    AUTO_FREE char *cdrom_where = memory_format("%s: hvparams.cdrom_image_path", source);
-    if (cdrom[0] != '\0')
-        image_check(cdrom, O_RDONLY, cdrom_where, &launch->cdrom_is_block, problems);
-    AUTO_FREE char *floppy_where = memory_format("%s: hvparams.floppy_image_path", source);
-    if (floppy[0] != '\0')
-        image_check(floppy, O_RDONLY, floppy_where, &ignored, problems);
+    launch_check_images(launch, source, problems);
     check_named_file(launch, source, "kernel_path", problems);
     check_named_file(launch, source, "initrd_path", problems);
     check_memory_path(launch, source, problems);

@@ -145,7 +145,6 @@ static void number_network(struct launch *launch)
 void launch_number_descriptors(struct launch *launch)
 {
     const struct instance *instance = launch->instance;
-    const json_t *hvparams = instance->hvparams;
     struct cmdline_plan *plan = &launch->plan;
 
     launch->table_count = 0;
@@ -153,12 +152,14 @@ void launch_number_descriptors(struct launch *launch)
     number_sockets(launch);
     plan->events_fd = number(launch, launch->events);
     for (size_t i = 0; i < instance->disk_count; i++)
-        launch->disk_number[i] = number(launch, launch->disks[i]);
-    plan->cdrom_fd =
-        hvparams_text(hvparams, "cdrom_image_path")[0] != '\0' ? number(launch, launch->cdrom) : -1;
-    plan->floppy_fd = hvparams_text(hvparams, "floppy_image_path")[0] != '\0'
-                          ? number(launch, launch->floppy)
-                          : -1;
+        launch->disk_number[i] =
+            disk_is_userspace(&instance->disks[i]) ? -1 : number(launch, launch->disks[i]);
+    for (int i = 0; i < MEDIA; i++) {
+        bool opened = media_place(instance, (enum medium)i) != NULL &&
+                      !media_is_web(instance, (enum medium)i);
+        plan->medium_fd[i] = opened ? number(launch, launch->media[i]) : -1;
+        plan->medium_is_block[i] = launch->medium_is_block[i];
+    }
     number_network(launch);
 
     plan->placement = &launch->placement;
@@ -166,7 +167,6 @@ void launch_number_descriptors(struct launch *launch)
     plan->kvm = launch->kvm;
     plan->disk_fd = launch->disk_number;
     plan->disk_is_block = launch->disk_is_block;
-    plan->cdrom_is_block = launch->cdrom_is_block;
     plan->tap_fd = (const int(*)[CMDLINE_QUEUES_MAX])launch->tap_number;
     plan->vhost_fd = (const int(*)[CMDLINE_QUEUES_MAX])launch->vhost_number;
     plan->queues = launch->queues;
@@ -189,7 +189,9 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
     launch->instance = instance;
     launch->disk_count = instance->disk_count;
     launch->nic_count = instance->nic_count;
-    launch->pid_file = launch->events = launch->cdrom = launch->floppy = launch->pidfd = -1;
+    launch->pid_file = launch->events = launch->pidfd = -1;
+    for (int i = 0; i < MEDIA; i++)
+        launch->media[i] = -1;
     for (int i = 0; i < SOCKET_COUNT; i++)
         launch->sockets[i] = -1;
     launch->disks = memory_zeroed(disks, sizeof(int));
@@ -205,8 +207,8 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
     for (size_t i = 0; i < instance->nic_count; i++)
         for (int queue = 0; queue < CMDLINE_QUEUES_MAX; queue++)
             launch->vhost[i][queue] = launch->taps[i].fds[queue] = -1;
-    launch->table = memory_zeroed(4 + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX,
-                                  sizeof(int));
+    launch->table = memory_zeroed(
+        2 + MEDIA + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
     return launch;
 }
 
@@ -248,8 +250,8 @@ static void close_all(struct launch *launch)
 {
     memory_close(&launch->pid_file);
     memory_close(&launch->events);
-    memory_close(&launch->cdrom);
-    memory_close(&launch->floppy);
+    for (int i = 0; i < MEDIA; i++)
+        memory_close(&launch->media[i]);
     memory_close(&launch->pidfd);
     for (int i = 0; i < SOCKET_COUNT; i++)
         memory_close(&launch->sockets[i]);
@@ -311,7 +313,12 @@ static json_t *describe_slots(const struct launch *launch)
         {1, "ISA bridge"},
         {2, "VGA"},
         {placement->sound_slot, "sound card"},
-        {placement->scsi_slot, "SCSI controller"},
+        {placement->scsi_slots[0], "SCSI controller"},
+        {placement->scsi_slots[1], "second SCSI controller"},
+        {placement->scsi_slots[2], "third SCSI controller"},
+        {placement->scsi_slots[3], "fourth SCSI controller"},
+        {placement->cdrom_slots[0], "CD-ROM"},
+        {placement->cdrom_slots[1], "second CD-ROM"},
         {placement->balloon_slot, "balloon"},
         {placement->serial_slot, "serial controller"},
         {placement->rng_slot, "random number generator"},

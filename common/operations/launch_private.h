@@ -48,12 +48,13 @@ struct launch {
     char *spice_address;
 
     /* Real descriptors; -1 while not open. */
-    int pid_file, events, cdrom, floppy;
+    int pid_file, events;
+    int media[MEDIA];
     int sockets[SOCKET_COUNT];
     size_t disk_count, nic_count; /* of the arrays: the instance may be gone before the plan is */
     int *disks;
     bool *disk_is_block;
-    bool cdrom_is_block;
+    bool medium_is_block[MEDIA];
     struct tap *taps;
     int (*vhost)[CMDLINE_QUEUES_MAX];
 
@@ -98,6 +99,9 @@ int launch_set_limits(struct launch *launch, struct error *error);
 /* launch_pool.c: take a free uid of the pool for this instance, under the pool's own lock; give it back. */
 int launch_take_uid(struct launch *launch, struct error *error);
 int launch_return_uid(struct launch *launch, struct error *error);
+
+/* launch_images.c: what disks and media name, on this node. */
+void launch_check_images(struct launch *launch, const char *source, struct messages *problems);
 
 /* launch_check.c: everything that needs the node, all problems at once. */
 void launch_check_files(struct launch *launch, const char *source, struct messages *problems);

@@ -148,6 +148,8 @@ int launch_say_what_qemu_said(const struct launch *launch, struct error *error)
     for (size_t i = 0; i < launch->instance->disk_count; i++) {
         AUTO_FREE char *set = memory_format("/dev/fdset/%zu\"", FIRST_DISK_SET + i);
         AUTO_FREE char *bare = memory_format("/dev/fdset/%zu]", FIRST_DISK_SET + i);
+        if (launch->instance->disks[i].path == NULL)
+            continue;
         if (strstr(tail, set) != NULL || strstr(tail, bare) != NULL)
             error_append(error, "; it is about disks[%zu], %s", i, launch->instance->disks[i].path);
     }

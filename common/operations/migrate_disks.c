@@ -23,7 +23,7 @@ enum { ASK_MS = 10000, STAT_BLOCK = 512 };
 static bool is_local(const struct disk *disk)
 {
     static const char *const types[] = {"file", "plain", "lvm", NULL};
-    return disk->path != NULL && check_is_one_of(disk->dev_type, types);
+    return !disk_is_userspace(disk) && check_is_one_of(disk->dev_type, types);
 }
 
 static bool is_called(const struct disk *disk, const char *ident)
@@ -129,13 +129,14 @@ static int look_at(struct sending *sending, struct copy *copy, size_t number, st
     bool exists = false;
 
     snprintf(copy->client, sizeof(copy->client), "kvm-copy-%zu", number);
-    if (disk->read_only || is_passed_through(disk) || disk->path == NULL || copy->node == NULL) {
+    bool elsewhere = disk->path == NULL || disk_is_userspace(disk);
+    if (disk->read_only || is_passed_through(disk) || elsewhere || copy->node == NULL) {
         messages_add(&sending->problems, "disk %s: %s, it can't be copied", copy->label,
                      disk->read_only ? "is read-only: put it onto the target by hand"
                      : is_passed_through(disk)
                          ? "the guest's commands are passed through to the device"
-                     : disk->path == NULL ? "it is no file or device of this node"
-                                          : "its hvinfo tells no id");
+                     : elsewhere ? "it is no file or device of this node"
+                                 : "its hvinfo tells no id");
         return 0;
     }
     if (peripheral_node(sending->qmp, copy->node, clock_deadline(ASK_MS), &exists, &copy->size,

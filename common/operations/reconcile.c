@@ -228,13 +228,14 @@ static int reconcile_nodes(struct reconciling *work, struct error *error)
     return 0;
 }
 
-int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes,
-                    struct error *error)
+int reconcile_drive(struct qmp *qmp, enum medium medium, deadline_t deadline,
+                    struct messages *notes, struct error *error)
 {
-    static const char *const nodes[] = {"cdrom1", "cdrom1b"};
+    const struct medium_names *names = &media_names[medium];
+    const char *const nodes[] = {names->node, names->other};
     struct drive drive;
 
-    if (peripheral_drive(qmp, "cdrom", deadline, &drive, error) < 0)
+    if (peripheral_drive(qmp, names->device, deadline, &drive, error) < 0)
         return -1;
     for (size_t i = 0; drive.exists && i < COUNT(nodes); i++) {
         bool left = false;
@@ -243,9 +244,9 @@ int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes
         if (peripheral_node(qmp, nodes[i], deadline, &left, NULL, error) < 0 ||
             (left && peripheral_remove_node(qmp, nodes[i], deadline, error) < 0) ||
             peripheral_remove_fds(qmp, nodes[i], deadline, error) < 0)
-            return error_prefix(error, "CD-ROM");
+            return error_prefix(error, "%s", names->what);
         if (left)
-            messages_add(notes, "CD-ROM: an interrupted change was finished or undone");
+            messages_add(notes, "%s: an interrupted change was finished or undone", names->what);
     }
     return 0;
 }
@@ -263,8 +264,9 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
         result = reconcile_nodes(&work, error);
     if (result == 0 && runtime->state == RUNTIME_FOREIGN)
         result = network_drop_strangers(rundir, &runtime->instance, error);
-    if (result == 0 && hvparams_text(runtime->instance.hvparams, "cdrom_image_path")[0] != '\0')
-        result = reconcile_drive(qmp, deadline, notes, error);
+    for (int i = 0; result == 0 && i < CDROMS; i++)
+        if (media_place(&runtime->instance, (enum medium)i) != NULL)
+            result = reconcile_drive(qmp, (enum medium)i, deadline, notes, error);
     if (work.changed && runtime_commit(rundir, runtime, error) < 0)
         return -1;
     return result;

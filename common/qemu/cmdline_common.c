@@ -125,17 +125,11 @@ void cmdline_chroot(json_t *words, const struct cmdline_plan *plan, const char *
         cmdline_pair(words, "-runas", run_as);
 }
 
-bool cmdline_boots_from(const struct instance *instance, const char *what)
+void cmdline_descriptor_set(json_t *words, int descriptor, int set, const char *what)
 {
-    return hvparams_text(instance->hvparams, "kernel_path")[0] == '\0' &&
-           strcmp(hvparams_text(instance->hvparams, "boot_order"), what) == 0;
-}
+    AUTO_FREE char *opaque = text_double_commas(what);
 
-const char *cmdline_scsi_driver(const struct instance *instance)
-{
-    const char *type = hvparams_text(instance->hvparams, "scsi_controller_type");
-
-    return type[0] != '\0' ? type : "virtio-scsi-pci";
+    cmdline_format(words, "-add-fd", "fd=%d,set=%d,opaque=%s", descriptor, set, opaque);
 }
 
 /* Eight to a slot of pcie.0, from slot 0x10 up; the chassis number must differ and not be 0. */

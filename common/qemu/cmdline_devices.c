@@ -5,20 +5,12 @@
 #include <string.h>
 
 #include "kvm/base/memory.h"
-#include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
 #include "kvm/state/hardware.h"
+#include "kvm/state/media.h"
 #include "kvm/state/hvparams.h"
 
 enum { NUMBER_SIZE = 12, FIRST_DISK_SET = 2 };
-
-/* What QEMU may tell about a set by query-fdsets. */
-static void add_descriptor_set(json_t *words, int descriptor, int set, const char *what)
-{
-    AUTO_FREE char *opaque = text_double_commas(what);
-
-    cmdline_format(words, "-add-fd", "fd=%d,set=%d,opaque=%s", descriptor, set, opaque);
-}
 
 /* The guest's hardware is the one that Ganeti's command line makes: the card that QEMU adds by itself
  * sits in slot 2 of pc and in slot 1 of q35. */
@@ -67,43 +59,13 @@ static void add_controllers(json_t *words, const struct instance *instance,
     cmdline_vdagent(words, instance, plan, cmdline_json);
 }
 
-/* ide.1 is the second channel on pc and the second SATA port on q35; the placement keeps it free. */
-static void add_cdrom(json_t *words, const struct instance *instance,
-                      const struct cmdline_plan *plan)
+/* The controller of an SD card takes the slot, the card sits on it. */
+static void add_card_reader(json_t *words, const struct disk *disk)
 {
-    int set = FIRST_DISK_SET + (int)instance->disk_count;
+    json_t *reader = device_card_reader(disk);
 
-    if (plan->cdrom_fd < 0)
-        return;
-    /* Named as its node: with the medium the set is removed. */
-    add_descriptor_set(words, plan->cdrom_fd, set, "cdrom1");
-    cmdline_json(words, "-blockdev", device_cdrom_blockdev("cdrom1", set, plan->cdrom_is_block));
-    json_t *device = memory_json(json_pack("{s:s, s:s, s:s, s:s, s:i}", "driver", "ide-cd", "id",
-                                           "cdrom", "drive", "cdrom1", "bus", "ide.1", "unit", 0));
-    if (cmdline_boots_from(instance, "cdrom"))
-        json_object_set_new(device, "bootindex", json_integer(1));
-    cmdline_json(words, "-device", device);
-}
-
-/* q35 has no floppy controller of its own. The drive takes no bootindex (7.2), so booting from it is
- * -boot's business. */
-static void add_floppy(json_t *words, const struct instance *instance,
-                       const struct cmdline_plan *plan)
-{
-    int set = FIRST_DISK_SET + 1 + (int)instance->disk_count;
-
-    if (plan->floppy_fd < 0)
-        return;
-    add_descriptor_set(words, plan->floppy_fd, set, "floppy");
-    cmdline_json(words, "-blockdev", device_cdrom_blockdev("floppy1", set, false));
-    if (instance_is_q35(instance))
-        cmdline_json(words, "-device",
-                     memory_json(json_pack("{s:s, s:s}", "driver", "isa-fdc", "id", "fdc")));
-    cmdline_json(words, "-device",
-                 memory_json(json_pack("{s:s, s:s, s:s}", "driver", "floppy", "id", "floppy",
-                                       "drive", "floppy1")));
-    if (cmdline_boots_from(instance, "floppy"))
-        cmdline_pair(words, "-boot", "order=a");
+    if (reader != NULL)
+        cmdline_json(words, "-device", reader);
 }
 
 static void add_disk(json_t *words, const struct instance *instance,
@@ -111,13 +73,15 @@ static void add_disk(json_t *words, const struct instance *instance,
 {
     const struct disk *disk = &instance->disks[index];
     int set = FIRST_DISK_SET + (int)index;
-    bool boots = index == 0 && cmdline_boots_from(instance, "disk");
+    bool boots = index == 0 && media_boots_from(instance, "disk");
     json_t *device = device_disk(disk, instance, boots ? 1 : 0);
 
-    add_descriptor_set(words, plan->disk_fd[index], set,
-                       json_string_value(json_object_get(device, "id")));
+    if (plan->disk_fd[index] >= 0)
+        cmdline_descriptor_set(words, plan->disk_fd[index], set,
+                               json_string_value(json_object_get(device, "id")));
     cmdline_json(words, "-blockdev",
                  device_blockdev(disk, instance, set, plan->disk_is_block[index]));
+    add_card_reader(words, disk);
     cmdline_json(words, "-device", device);
 }
 
@@ -128,7 +92,7 @@ static void add_nic(json_t *words, const struct instance *instance, const struct
     char numbers[CMDLINE_QUEUES_MAX][NUMBER_SIZE], vhost_numbers[CMDLINE_QUEUES_MAX][NUMBER_SIZE];
     const char *names[CMDLINE_QUEUES_MAX], *vhost_names[CMDLINE_QUEUES_MAX];
     bool vhost = plan->vhost != NULL && plan->vhost[index];
-    bool boots = index == 0 && cmdline_boots_from(instance, "network");
+    bool boots = index == 0 && media_boots_from(instance, "network");
 
     for (size_t i = 0; i < plan->queues; i++) {
         snprintf(numbers[i], NUMBER_SIZE, "%d", plan->tap_fd[index][i]);
@@ -156,8 +120,7 @@ void cmdline_devices(json_t *words, const struct instance *instance,
                  memory_json(json_pack("{s:s, s:s}", "driver", "pvpanic", "id", "pvpanic")));
     cmdline_usb(words, instance, plan, cmdline_json);
     add_controllers(words, instance, plan);
-    add_cdrom(words, instance, plan);
-    add_floppy(words, instance, plan);
+    cmdline_media(words, instance, plan);
     for (size_t i = 0; i < instance->disk_count; i++)
         add_disk(words, instance, plan, i);
     for (size_t i = 0; i < instance->nic_count; i++)

@@ -24,15 +24,20 @@ void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add
 void cmdline_scsi(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
                   cmdline_add_t add)
 {
-    const char *driver = cmdline_scsi_driver(instance);
+    const char *driver = placement_scsi_controller(instance);
+    bool threaded = hvparams_number(instance->hvparams, "iothreads") > 0 &&
+                    strcmp(driver, "virtio-scsi-pci") == 0;
 
-    if (plan->placement->scsi_slot == SLOT_NONE)
-        return;
-    json_t *device = placement_hvinfo(instance, driver, "scsi", plan->placement->scsi_slot);
-    if (hvparams_number(instance->hvparams, "iothreads") > 0 &&
-        strcmp(driver, "virtio-scsi-pci") == 0)
-        json_object_set_new(device, "iothread", memory_json(json_string("io0")));
-    add(words, "-device", device);
+    for (int i = 0; i < SCSI_CONTROLLERS; i++) {
+        char id[16];
+        if (plan->placement->scsi_slots[i] == SLOT_NONE)
+            continue;
+        placement_scsi_name(i, id, sizeof(id));
+        json_t *device = placement_hvinfo(instance, driver, id, plan->placement->scsi_slots[i]);
+        if (threaded)
+            json_object_set_new(device, "iothread", memory_json(json_string("io0")));
+        add(words, "-device", device);
+    }
 }
 
 /* In a chroot there is no /dev/urandom should QEMU ever open it late; its own source is the same kernel's. */

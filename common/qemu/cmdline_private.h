@@ -19,8 +19,6 @@ void cmdline_machine(json_t *words, const struct instance *instance,
 void cmdline_memory_path(json_t *words, const struct instance *instance);
 void cmdline_kernel(json_t *words, const struct instance *instance);
 void cmdline_chroot(json_t *words, const struct cmdline_plan *plan, const char *run_as);
-bool cmdline_boots_from(const struct instance *instance, const char *what);
-const char *cmdline_scsi_driver(const struct instance *instance);
 json_t *cmdline_root_port(int slot); /* of q35; new reference */
 
 /* cmdline_hardware.c: what is the same in both forms but for its syntax. `add` writes an option whose value is an
@@ -46,6 +44,13 @@ void cmdline_vdagent(json_t *words, const struct instance *instance,
 bool cmdline_has_vnc(const struct instance *instance, const struct cmdline_plan *plan);
 bool cmdline_has_spice(const struct instance *instance, const struct cmdline_plan *plan);
 bool cmdline_has_usb(const struct instance *instance, const struct cmdline_plan *plan);
+
+/* cmdline_media.c: CD-ROMs and floppy, in both forms. */
+void cmdline_media(json_t *words, const struct instance *instance, const struct cmdline_plan *plan);
+void cmdline_record_media(json_t *words, const struct instance *instance,
+                          const struct cmdline_plan *plan, cmdline_add_t add);
+/* -add-fd; `what` is what QEMU may tell about the set by query-fdsets. */
+void cmdline_descriptor_set(json_t *words, int descriptor, int set, const char *what);
 
 /* cmdline_devices.c: the devices of the executed form and what stands behind them. */
 void cmdline_devices(json_t *words, const struct instance *instance,

@@ -79,31 +79,6 @@ static void add_controllers(json_t *words, const struct instance *instance,
     cmdline_watchdog_action(words, instance);
 }
 
-static void add_boot(json_t *words, const struct instance *instance)
-{
-    if (cmdline_boots_from(instance, "cdrom"))
-        cmdline_pair(words, "-boot", "d");
-    else if (cmdline_boots_from(instance, "floppy"))
-        cmdline_pair(words, "-boot", "a");
-    else if (cmdline_boots_from(instance, "network"))
-        cmdline_pair(words, "-boot", "n");
-}
-
-/* The index says the place that cmdline_build gives: ide.1. A channel of pc has two drives. */
-static void add_media(json_t *words, const struct instance *instance)
-{
-    AUTO_FREE char *cdrom =
-        text_double_commas(hvparams_text(instance->hvparams, "cdrom_image_path"));
-    AUTO_FREE char *floppy =
-        text_double_commas(hvparams_text(instance->hvparams, "floppy_image_path"));
-
-    if (cdrom[0] != '\0')
-        cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=ide,index=%d", cdrom,
-                       instance_is_q35(instance) ? 1 : 2);
-    if (floppy[0] != '\0')
-        cmdline_format(words, "-drive", "file=%s,format=raw,if=floppy,read-only=on", floppy);
-}
-
 static void add_channels(json_t *words, const struct instance *instance,
                          const struct cmdline_plan *plan, const struct rundir *rundir)
 {
@@ -160,8 +135,7 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
     json_t *words = memory_json(json_array());
 
     add_process(words, instance, plan, rundir);
-    add_boot(words, instance);
-    add_media(words, instance);
+    cmdline_record_media(words, instance, plan, add_option);
     cmdline_kernel(words, instance);
     cmdline_memory_path(words, instance);
     add_socket(words, "-monitor", "unix:", rundir, RUNDIR_MONITOR, instance, "");

@@ -9,6 +9,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
+#include "kvm/state/uri.h"
 
 enum { ID_SIZE = 32 };
 
@@ -80,17 +81,23 @@ static void put_settings(json_t *node, const struct disk_settings *settings, boo
             json_pack("{s:b, s:b}", "direct", settings->direct, "no-flush", settings->no_flush));
 }
 
+/* QEMU opens the URI itself; how it reads and writes is the driver's business, so there is no aio. */
+static json_t *userspace_node(const struct disk *disk)
+{
+    return memory_json(uri_node(disk->uri, NULL)); /* looked at before: it can't fail */
+}
+
 json_t *device_blockdev(const struct disk *disk, const struct instance *instance, int set,
                         bool block_device)
 {
-    bool read_only = is_read_only(disk, instance);
+    bool read_only = is_read_only(disk, instance), userspace = disk_is_userspace(disk);
     struct disk_settings settings;
     char made[ID_SIZE];
 
     disk_settings(disk, instance, &settings);
-    json_t *file = protocol_node(set, block_device);
+    json_t *file = userspace ? userspace_node(disk) : protocol_node(set, block_device);
     put_settings(file, &settings, read_only);
-    if (strcmp(settings.aio, "threads") != 0)
+    if (!userspace && strcmp(settings.aio, "threads") != 0)
         put_text(file, "aio", settings.aio);
 
     json_t *node = memory_json(json_object());
@@ -103,9 +110,10 @@ json_t *device_blockdev(const struct disk *disk, const struct instance *instance
     return node;
 }
 
-json_t *device_cdrom_blockdev(const char *node, int set, bool block_device)
+json_t *device_medium_blockdev(const char *node, const char *place, int set, bool block_device)
 {
-    json_t *file = protocol_node(set, block_device);
+    json_t *file =
+        uri_is_web(place) ? memory_json(uri_node(place, NULL)) : protocol_node(set, block_device);
 
     put(file, "read-only", json_true());
     return memory_json(json_pack("{s:s, s:s, s:b, s:o}", "driver", "raw", "node-name", node,
@@ -148,6 +156,60 @@ static void put_threads(json_t *device, const struct disk *disk, const struct in
     put_text(device, "iothread", id);
 }
 
+static void put_geometry(json_t *device, const json_t *params)
+{
+    static const char *const keys[] = {"cyls", "heads", "secs"};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (json_member(params, keys[i]) != NULL)
+            put(device, keys[i], json_integer(json_number(params, keys[i], 0)));
+}
+
+static bool is_card(const char *driver)
+{
+    return driver != NULL && strcmp(driver, "sd-card") == 0;
+}
+
+/* "sdhci5" behind slot 5. */
+static char *card_reader_id(const struct disk *disk)
+{
+    return memory_format("sdhci%d", placement_slot(disk->hvinfo));
+}
+
+json_t *device_card_reader(const struct disk *disk)
+{
+    if (!is_card(json_text(disk->hvinfo, "driver")))
+        return NULL;
+    AUTO_FREE char *id = card_reader_id(disk);
+    json_t *reader = memory_json(json_pack("{s:s, s:s}", "driver", "sdhci-pci", "id", id));
+    put_address(reader, disk->hvinfo);
+    return reader;
+}
+
+/* The card's bus has the same name on every reader, so it is said which. A card has no cache, serial number or
+ * place in the boot order (7.2). */
+static json_t *card(const struct disk *disk, const char *id)
+{
+    AUTO_FREE char *reader = card_reader_id(disk);
+    AUTO_FREE char *bus = memory_format("%s/%s/sd-bus", json_text(disk->hvinfo, "bus"), reader);
+
+    return memory_json(
+        json_pack("{s:s, s:s, s:s, s:s}", "driver", "sd-card", "id", id, "drive", id, "bus", bus));
+}
+
+json_t *device_cdrom(const json_t *hvinfo, const char *node, int bootindex)
+{
+    json_t *device = memory_json(json_object());
+
+    put_text(device, "driver", json_text(hvinfo, "driver"));
+    put_text(device, "id", json_text(hvinfo, "id"));
+    put_text(device, "drive", node);
+    put_address(device, hvinfo);
+    if (bootindex > 0)
+        put(device, "bootindex", json_integer(bootindex));
+    return device;
+}
+
 json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex)
 {
     const char *driver = disk_driver(disk, instance);
@@ -155,6 +217,8 @@ json_t *device_disk(const struct disk *disk, const struct instance *instance, in
     char made[ID_SIZE];
     const char *id = device_id(disk->hvinfo, "disk", disk->uuid, made);
 
+    if (is_card(driver))
+        return card(disk, id);
     disk_settings(disk, instance, &settings);
     json_t *device = memory_json(json_object());
     put_text(device, "driver", driver != NULL ? driver : "virtio-blk-pci");
@@ -169,6 +233,7 @@ json_t *device_disk(const struct disk *disk, const struct instance *instance, in
     }
     if (driver == NULL || strcmp(driver, "virtio-blk-pci") == 0)
         put_threads(device, disk, instance);
+    put_geometry(device, disk->params);
     if (bootindex > 0)
         put(device, "bootindex", json_integer(bootindex));
     return device;

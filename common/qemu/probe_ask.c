@@ -177,6 +177,59 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
     return error_set(error, STATUS_FAILED, "query-machines: it has none");
 }
 
+static int refused_nodes(struct qmp *qmp, const json_t *node, deadline_t deadline,
+                         const char *driver, struct error *error)
+{
+    struct error first = {0}, second = {0};
+    AUTO_JSON json_t *asked = memory_json(json_deep_copy(node));
+    json_t *known = memory_json(json_pack("{s:s, s:s, s:s}", "driver", "null-co", "node-name",
+                                          "kvm-suite-probe", "detect-zeroes", "unmap"));
+
+    /* Zeroes can't be unmapped without discard: every driver that is there is refused with these very words, before
+     * it opens anything. */
+    json_object_update_missing(asked, known);
+    if (qmp_call(qmp, "blockdev-add", known, deadline, NULL, &first) != QMP_REFUSED ||
+        qmp_call(qmp, "blockdev-add", json_incref(asked), deadline, NULL, &second) != QMP_REFUSED)
+        return error_set(error, STATUS_FAILED, "its block drivers can't be asked for");
+    if (strcmp(first.text, second.text) == 0)
+        return 0;
+    return error_set(
+        error, STATUS_USAGE,
+        "this QEMU does not open it: %s; block driver %s may be in a package of its own, "
+        "such as qemu-block-extra",
+        second.text, driver);
+}
+
+/* `ask` talks to a QEMU that runs nothing. */
+static int with_asked(const char *binary, deadline_t deadline, const json_t *node, bool open,
+                      struct error *error)
+{
+    __attribute__((cleanup(asked_end))) struct asked asked = {0, -1, -1, -1};
+    if (asked_start(binary, &asked, error) != 0)
+        return error_prefix(error, "%s", binary);
+    int monitor = asked.monitor;
+    asked.monitor = -1;
+    AUTO_QMP struct qmp *qmp = qmp_adopt(monitor, "the monitor", false, deadline, error);
+    if (qmp == NULL)
+        return error_prefix(error, "%s", binary);
+    if (!open)
+        return refused_nodes(qmp, node, deadline, json_text(node, "driver"), error);
+    json_t *named = memory_json(json_deep_copy(node));
+    json_object_set_new(named, "node-name", memory_json(json_string("kvm-suite-probe")));
+    json_object_set_new(named, "read-only", json_true());
+    return qmp_call(qmp, "blockdev-add", named, deadline, NULL, error) == QMP_DONE ? 0 : -1;
+}
+
+int probe_node(const char *binary, const json_t *node, struct error *error)
+{
+    return with_asked(binary, clock_deadline(ASK_MS), node, false, error);
+}
+
+int probe_open(const char *binary, const json_t *node, deadline_t deadline, struct error *error)
+{
+    return with_asked(binary, deadline, node, true, error);
+}
+
 int probe_ask(const char *binary, struct probe *probe, struct error *error)
 {
     __attribute__((cleanup(asked_end))) struct asked asked = {0, -1, -1, -1};

@@ -5,26 +5,41 @@
 #include <string.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 #include "kvm/state/check.h"
 #include "kvm/state/hvparams.h"
+#include "kvm/state/uri.h"
 
 static const char *const known_keys[] = {
-    "path",        "uri",    "name",   "dev_type", "logical_id",     "children", "nodes",
-    "iv_name",     "size",   "mode",   "params",   "spindles",       "hvinfo",   "serial_no",
-    "uuid",        "ctime",  "mtime",  "cache",    "dynamic_params", "aio",      "discard",
-    "forthcoming", "format", "serial", "bus",      "detect_zeroes",  "iothread", "queues",
-    NULL};
+    "path",          "uri",         "name",    "dev_type",       "logical_id",
+    "children",      "nodes",       "iv_name", "size",           "mode",
+    "params",        "spindles",    "hvinfo",  "serial_no",      "uuid",
+    "ctime",         "mtime",       "cache",   "dynamic_params", "aio",
+    "discard",       "forthcoming", "format",  "serial",         "bus",
+    "detect_zeroes", "iothread",    "queues",  "access",         "cyls",
+    "heads",         "secs",        NULL};
 static const char *const ignored_keys[] = {"pci", "physical_id", NULL};
 static const char *const short_keys[] = {"cache", "aio",           "discard",  "format", "serial",
-                                         "bus",   "detect_zeroes", "iothread", "queues", NULL};
+                                         "bus",   "detect_zeroes", "iothread", "queues", "access",
+                                         "cyls",  "heads",         "secs",     NULL};
 
 /* lvm and drbd8 are what Ganeti up to 2.11 wrote for plain and drbd. */
 static const char *const types[] = {"file", "blockdev", "plain", "drbd",  "sharedfile", "rbd",
                                     "ext",  "gluster",  "lvm",   "drbd8", NULL};
-static const char *const drivers[] = {
-    "virtio-blk-pci", "scsi-hd", "ide-hd", "scsi-block", "scsi-cd", "scsi-generic", "ide",
-    "scsi",           "sd",      "mtd",    "pflash",     NULL};
+static const char *const drivers[] = {"virtio-blk-pci",
+                                      "scsi-hd",
+                                      "ide-hd",
+                                      "scsi-block",
+                                      "scsi-cd",
+                                      "scsi-generic",
+                                      "sd-card",
+                                      "ide",
+                                      "scsi",
+                                      "sd",
+                                      "mtd",
+                                      "pflash",
+                                      NULL};
 
 static void check_serial(const struct check *check, const json_t *params)
 {
@@ -43,7 +58,10 @@ static void check_params(const json_t *params, const char *where, struct message
     static const char *const discards[] = {"ignore", "unmap", "default", NULL};
     static const char *const formats[] = {"raw", "qcow2", NULL};
     static const char *const detections[] = {"off", "on", "unmap", NULL};
-    static const char *const buses[] = {"virtio", "scsi", "ide", "sata", NULL};
+    static const char *const buses[] = {
+        "virtio",     "scsi",         "ide", "sata",   "paravirtual", "scsi-hd", "scsi-cd",
+        "scsi-block", "scsi-generic", "sd",  "pflash", "mtd",         NULL};
+    static const char *const accesses[] = {"kernelspace", "userspace", NULL};
     AUTO_FREE char *prefix = memory_format("%sparams.", where);
     struct check check = {prefix, problems};
     int64_t number;
@@ -56,8 +74,11 @@ static void check_params(const json_t *params, const char *where, struct message
     check_choice(&check, params, "detect_zeroes", detections);
     check_number(&check, params, "iothread", 0, 63, &number);
     check_number(&check, params, "queues", 1, 256, &number);
+    check_number(&check, params, "cyls", 1, 65535, &number);
+    check_number(&check, params, "heads", 1, 255, &number);
+    check_number(&check, params, "secs", 1, 255, &number);
     check_serial(&check, params);
-    check_text(&check, params, "access");
+    check_choice(&check, params, "access", accesses);
 
     const char *aio = json_text(params, "aio"), *cache = json_text(params, "cache");
 
@@ -193,28 +214,95 @@ static char *derived_path(const json_t *object)
     return NULL;
 }
 
+/* Ganeti's parameters of an rbd pool or gluster volume make the URI that Ganeti would give. */
+static char *derived_uri(const json_t *object)
+{
+    const char *type = json_text(object, "dev_type"), *name = logical_text(object, 1);
+    const json_t *params = json_member(object, "params");
+    const char *pool = json_text(params, "pool"), *volume = json_text(params, "volume");
+    const char *user = json_text(params, "user-id"), *host = json_text(params, "host");
+
+    if (type == NULL || name[0] == '\0')
+        return NULL;
+    if (strcmp(type, "rbd") == 0 && pool != NULL)
+        return memory_format("rbd:%s/%s%s%s", pool, name, user != NULL ? ":id=" : "",
+                             user != NULL ? user : "");
+    if (strcmp(type, "gluster") == 0 && host != NULL && volume != NULL)
+        return memory_format("gluster://%s:%" PRId64 "/%s/%s", host,
+                             json_number(params, "port", 24007), volume, name);
+    return NULL;
+}
+
+static void check_uri(const struct check *check, const struct disk *disk)
+{
+    AUTO_FREE char *shown = text_escape(disk->uri, strlen(disk->uri));
+    AUTO_JSON json_t *value = memory_json(json_string(shown));
+    const char *mode = json_text(disk->object, "mode");
+    struct error reason = {0};
+    AUTO_JSON json_t *node = uri_node(disk->uri, &reason);
+
+    if (node == NULL)
+        check_fail(check, "uri", value, "%s", reason.text);
+    else if (uri_is_read_only(node) && (mode == NULL || strcmp(mode, "ro") != 0))
+        check_fail(check, "uri", value, "can only be read, it needs mode \"ro\"");
+}
+
+static void settle_uri(const struct check *check, const json_t *given, struct disk *disk)
+{
+    const json_t *params = json_member(disk->object, "params");
+    const char *access = json_text(params, "access");
+    bool userspace = access != NULL && strcmp(access, "userspace") == 0;
+    const char *uri = check_text(check, given, "uri");
+
+    if (uri != NULL)
+        disk->uri = memory_copy(uri);
+    else if (userspace)
+        disk->uri = derived_uri(disk->object);
+    if (disk->uri != NULL)
+        check_uri(check, disk);
+    else if (userspace && json_member(given, "uri") == NULL)
+        check_fail(check, "uri", NULL, "is missing, and params.access is \"userspace\"");
+}
+
 static void settle_path(const struct check *check, const json_t *given, struct disk *disk)
 {
-    const json_t *uri = json_member(given, "uri");
-
-    if (uri != NULL) {
-        check_fail(check, "uri", uri, "userspace access is not supported yet, give a path");
-        return;
-    }
-    if (json_member(given, "path") != NULL) {
+    settle_uri(check, given, disk);
+    if (json_member(given, "path") != NULL)
         disk->path = memory_copy(check_path(check, given, "path"));
+    else
+        disk->path = derived_path(disk->object);
+    if (json_member(given, "path") != NULL || disk->path != NULL)
         return;
-    }
-    disk->path = derived_path(disk->object);
-    if (disk->path == NULL)
+    const char *access = json_text(json_member(disk->object, "params"), "access");
+
+    if (disk->uri != NULL && access != NULL && strcmp(access, "kernelspace") == 0)
+        check_fail(check, "path", NULL, "is missing, and params.access is \"kernelspace\"");
+    else if (disk->uri == NULL && json_member(given, "uri") == NULL &&
+             (access == NULL || strcmp(access, "userspace") != 0))
         check_fail(check, "path", NULL,
                    "is missing, and dev_type and logical_id do not tell what to open");
+}
+
+bool disk_is_userspace(const struct disk *disk)
+{
+    const char *access = json_text(disk->params, "access");
+
+    return disk->uri != NULL &&
+           (disk->path == NULL || (access != NULL && strcmp(access, "userspace") == 0));
+}
+
+static const char *default_type(const struct disk *disk)
+{
+    AUTO_JSON json_t *node = disk->path == NULL ? uri_node(disk->uri, NULL) : NULL;
+
+    if (node != NULL)
+        return uri_storage(node);
+    return strncmp(disk->path, "/dev/", 5) == 0 ? "blockdev" : "file";
 }
 
 static void settle_defaults(struct disk *disk)
 {
     json_t *object = disk->object;
-    bool is_device = strncmp(disk->path, "/dev/", 5) == 0;
 
     if (json_member(object, "mode") == NULL)
         check_set(object, "mode", json_string("rw"));
@@ -222,11 +310,13 @@ static void settle_defaults(struct disk *disk)
         check_set(object, "size", json_integer(0));
     if (json_member(object, "params") == NULL)
         check_set(object, "params", json_object());
+    if (disk->path == NULL)
+        check_set(json_member(object, "params"), "access", json_string("userspace"));
     if (json_member(object, "dev_type") == NULL)
-        check_set(object, "dev_type", json_string(is_device ? "blockdev" : "file"));
+        check_set(object, "dev_type", json_string(default_type(disk)));
     const char *type = json_text(object, "dev_type");
 
-    if (json_member(object, "logical_id") != NULL)
+    if (json_member(object, "logical_id") != NULL || disk->path == NULL)
         return;
     if (strcmp(type, "file") == 0)
         check_set(object, "logical_id", json_pack("[ss]", "loop", disk->path));

@@ -8,13 +8,12 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
+#include "kvm/state/uri.h"
 
 /* Values of a supported parameter's closed set that can't be had yet. */
 static const struct {
     const char *name, *value;
 } not_yet[] = {
-    {"disk_type", "scsi-block"}, {"disk_type", "scsi-cd"}, {"disk_type", "scsi-generic"},
-    {"disk_type", "mtd"},        {"disk_type", "pflash"},  {"disk_type", "sd"},
     {"nic_type", "ne2k_isa"},
 };
 
@@ -106,10 +105,18 @@ static void check_form(const struct check *check, const struct hvparam *param, c
         check_fail(check, param->name, value, "must not be empty");
 }
 
-/* Ganeti 3.0 takes a URL for a CD-ROM: fine in a guest that it started. */
-static bool is_foreign_image(const char *text, bool loaded)
+/* A CD-ROM may come from the web. True when it was looked at, well or not. */
+static bool check_web(const struct check *check, const struct hvparam *param, const char *text,
+                      const json_t *value)
 {
-    return loaded && (strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0);
+    struct error reason = {0};
+
+    if (strncmp(param->name, "cdrom", 5) != 0 || !uri_is_web(text))
+        return false;
+    AUTO_JSON json_t *node = uri_node(text, &reason);
+    if (node == NULL)
+        check_fail(check, param->name, value, "%s", reason.text);
+    return true;
 }
 
 static bool check_value(const struct check *check, const struct hvparam *param,
@@ -131,8 +138,9 @@ static bool check_value(const struct check *check, const struct hvparam *param,
         return text != NULL;
     if (param->choices != NULL)
         return check_choice(check, object, param->name, param->choices) != NULL;
-    if (param->is_path && text[0] != '\0' && !is_foreign_image(text, loaded) &&
-        check_path(check, object, param->name) == NULL)
+    if (param->is_path && check_web(check, param, text, value))
+        return true;
+    if (param->is_path && text[0] != '\0' && check_path(check, object, param->name) == NULL)
         return false;
     check_form(check, param, text, value, loaded);
     return true;

@@ -15,6 +15,9 @@ static const char *const nic_type_values[] = {"e1000",    "e1000e",   "i82551", 
 static const char *const disk_type_values[] = {
     "paravirtual", "scsi",         "ide", "sata",   "scsi-hd", "scsi-block",
     "scsi-cd",     "scsi-generic", "mtd", "pflash", "sd",      NULL};
+static const char *const cdrom_type_values[] = {
+    "ide",        "ide-cd",       "sata", "scsi",   "scsi-cd", "paravirtual", "scsi-hd",
+    "scsi-block", "scsi-generic", "mtd",  "pflash", "sd",      NULL};
 static const char *const controller_values[] = {"virtio-scsi-pci", "lsi", "megasas", "dc390", NULL};
 static const char *const cache_values[] = {"default", "none", "writeback", "writethrough", NULL};
 static const char *const aio_values[] = {"threads", "native", "io_uring", NULL};
@@ -86,9 +89,9 @@ const struct hvparam hvparams_table[] = {
      .help = "channel of the SPICE agent in the guest"},
     {TEXT("floppy_image_path", ""), .is_path = true, GUEST, NOW, .help = "floppy image"},
     {TEXT("cdrom_image_path", ""), .is_path = true, GUEST, NOW, .help = "CD-ROM image"},
-    {TEXT("cdrom2_image_path", ""), .is_path = true, GUEST, LATER,
+    {TEXT("cdrom2_image_path", ""), .is_path = true, GUEST, NOW,
      .help = "image of a second CD-ROM"},
-    {TEXT("cdrom_disk_type", ""), .choices = disk_type_values, .may_be_empty = true, GUEST, LATER,
+    {TEXT("cdrom_disk_type", ""), .choices = cdrom_type_values, .may_be_empty = true, GUEST, NOW,
      .help = "how CD-ROMs are attached; empty: ide"},
     {TEXT("boot_order", "disk"), .choices = boot_values, GUEST, NOW,
      .help = "what the firmware boots from; not with kernel_path"},

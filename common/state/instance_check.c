@@ -48,27 +48,6 @@ static void check_mask(const struct instance *instance, const char *source,
                      source, count, instance->vcpus);
 }
 
-/* lsi is Ganeti's default and asks for nothing as long as no disk is SCSI. */
-static void check_controller(const struct instance *instance, const char *source,
-                             struct messages *problems)
-{
-    const char *controller = hvparams_text(instance->hvparams, "scsi_controller_type");
-
-    if (controller[0] == '\0' || strcmp(controller, "virtio-scsi-pci") == 0)
-        return;
-    for (size_t i = 0; i < instance->disk_count; i++) {
-        const char *driver = placement_disk_driver(&instance->disks[i], instance);
-
-        if (driver == NULL || strncmp(driver, "scsi-", 5) != 0)
-            continue;
-        messages_add(problems,
-                     "%s: hvparams.scsi_controller_type: not supported yet with SCSI disks, only "
-                     "virtio-scsi-pci is (current value: \"%s\")",
-                     source, controller);
-        return;
-    }
-}
-
 void instance_check_disk(const struct instance *instance, const struct disk *disk,
                          const char *where, struct messages *problems)
 {
@@ -90,6 +69,7 @@ void instance_check_disk(const struct instance *instance, const struct disk *dis
                      where, threads, thread);
     if (strcmp(settings.detect_zeroes, "unmap") == 0 && strcmp(settings.discard, "unmap") != 0)
         messages_add(problems, "%s: detect_zeroes: unmap needs discard unmap", where);
+    disk_check_frontend(instance, disk, where, problems);
 }
 
 void instance_check_whole(const struct instance *instance, const char *source,
@@ -97,7 +77,7 @@ void instance_check_whole(const struct instance *instance, const char *source,
 {
     check_topology(instance, source, problems);
     check_mask(instance, source, problems);
-    check_controller(instance, source, problems);
+    media_check(instance, source, problems);
     for (size_t i = 0; i < instance->disk_count; i++) {
         AUTO_FREE char *where = memory_format("%s: disks[%zu]", source, i);
         instance_check_disk(instance, &instance->disks[i], where, problems);
@@ -173,20 +153,33 @@ static void check_macs(const struct instance *instance, const char *source,
     }
 }
 
+/* "path" or "uri" when both disks have the same. */
+static const char *same_place(const struct disk *one, const struct disk *other)
+{
+    bool userspace = disk_is_userspace(other);
+
+    if (disk_is_userspace(one) != userspace)
+        return NULL;
+    if (userspace)
+        return strcmp(one->uri, other->uri) == 0 ? "uri" : NULL;
+    return one->path != NULL && other->path != NULL && strcmp(one->path, other->path) == 0 ? "path"
+                                                                                           : NULL;
+}
+
 static void check_paths(const struct instance *instance, const char *source,
                         struct messages *problems)
 {
     for (size_t i = 1; i < instance->disk_count; i++) {
         for (size_t j = 0; j < i; j++) {
             const struct disk *one = &instance->disks[j], *other = &instance->disks[i];
+            const char *key = same_place(one, other);
 
-            if (one->path == NULL || other->path == NULL || (one->read_only && other->read_only) ||
-                strcmp(one->path, other->path) != 0)
+            if (key == NULL || (one->read_only && other->read_only))
                 continue;
             messages_add(problems,
-                         "%s: disks[%zu].path: is that of disks[%zu] too, and one of them writes "
+                         "%s: disks[%zu].%s: is that of disks[%zu] too, and one of them writes "
                          "(current value: \"%s\")",
-                         source, i, j, other->path);
+                         source, i, key, j, key[0] == 'u' ? other->uri : other->path);
         }
     }
 }

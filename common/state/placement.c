@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "kvm/state/placement.h"
+#include "placement_private.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -11,8 +11,6 @@
 #include "kvm/state/check.h"
 #include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
-
-enum { IDE_MAX = 4, AHCI_MAX = 6, SCSI_MAX = 256, CDROM_UNIT_PC = 2, CDROM_PORT_Q35 = 2 };
 
 void placement_id(const char *kind, const char *uuid, char *buffer)
 {
@@ -29,8 +27,12 @@ const char *placement_disk_driver(const struct disk *disk, const struct instance
         {"paravirtual", "virtio-blk-pci"},
         {"scsi", "scsi-hd"},
         {"scsi-hd", "scsi-hd"},
+        {"scsi-cd", "scsi-cd"},
+        {"scsi-block", "scsi-block"},
+        {"scsi-generic", "scsi-generic"},
         {"ide", "ide-hd"},
         {"sata", "ide-hd"},
+        {"sd", "sd-card"},
     };
     const char *word = json_text(disk->params, "bus");
 
@@ -52,6 +54,11 @@ const char *placement_nic_driver(const struct instance *instance)
     if (strcmp(type, "paravirtual") == 0)
         return "virtio-net-pci";
     return check_is_one_of(type, models) ? type : NULL;
+}
+
+void placement_scsi_name(int number, char *buffer, size_t size)
+{
+    snprintf(buffer, size, number > 0 ? "scsi%d" : "scsi", number);
 }
 
 int placement_slot(const json_t *hvinfo)
@@ -87,9 +94,10 @@ json_t *placement_hvinfo(const struct instance *instance, const char *driver, co
         json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", id, "bus", bus, "addr", address));
 }
 
-static bool is_virtio(const char *driver)
+/* An SD card's slot is that of its controller, which it has for itself. */
+static bool sits_on_pci(const char *driver)
 {
-    return strcmp(driver, "virtio-blk-pci") == 0;
+    return strcmp(driver, "virtio-blk-pci") == 0 || strcmp(driver, "sd-card") == 0;
 }
 
 static bool is_scsi(const char *driver)
@@ -97,24 +105,11 @@ static bool is_scsi(const char *driver)
     return strncmp(driver, "scsi-", 5) == 0;
 }
 
-/* The driver that the disk has, or will have. */
-static const char *disk_driver(const struct disk *disk, const struct instance *instance)
+const char *placement_any_driver(const struct disk *disk, const struct instance *instance)
 {
     const char *driver = json_text(disk->hvinfo, "driver");
 
     return driver != NULL ? driver : placement_disk_driver(disk, instance);
-}
-
-static bool has_scsi_disk(const struct instance *instance)
-{
-    for (size_t i = 0; i < instance->disk_count; i++) {
-        const char *driver = disk_driver(&instance->disks[i], instance);
-
-        if (driver != NULL && is_scsi(driver))
-            return true;
-    }
-    /* Without one now, the controller still is there for a disk that is added later. */
-    return strncmp(hvparams_text(instance->hvparams, "disk_type"), "scsi", 4) == 0;
 }
 
 static int reserve(struct placement *placement, const json_t *hvinfo, const char *what,
@@ -185,93 +180,51 @@ static int place_each(const struct controller *controllers, size_t count,
     return 0;
 }
 
+enum { OWN_DEVICES = 1 + SCSI_CONTROLLERS + 4 + CDROMS };
+
+static void list_scsi(struct instance *instance, struct placement *placement,
+                      struct controller *list)
+{
+    int wanted = units_controllers(instance);
+
+    for (int i = 0; i < SCSI_CONTROLLERS; i++)
+        list[i] = (struct controller){"SCSI controller", instance->scsi_slots[i] > 0 || i < wanted,
+                                      &instance->scsi_slots[i], &placement->scsi_slots[i]};
+}
+
+static void list_cdroms(struct instance *instance, struct placement *placement,
+                        struct controller *list)
+{
+    for (int i = 0; i < CDROMS; i++) {
+        bool there = media_place(instance, (enum medium)i) != NULL;
+        const char *driver = there ? placement_cdrom_driver(instance, (enum medium)i) : NULL;
+
+        list[i] = (struct controller){media_names[i].what, driver != NULL && sits_on_pci(driver),
+                                      &instance->cdrom_slots[i], &placement->cdrom_slots[i]};
+    }
+}
+
 static int place_controllers(struct instance *instance, struct placement *placement,
                              struct error *error)
 {
     const json_t *hvparams = instance->hvparams;
     bool serial = hvparams_truth(hvparams, "use_guest_agent") || hardware_has_vdagent(hvparams);
     bool pci_watchdog = strcmp(hvparams_text(hvparams, "watchdog"), "i6300esb") == 0;
-    const struct controller controllers[] = {
-        {"sound card", hardware_pci_sound(hvparams) != NULL, &instance->sound_slot,
-         &placement->sound_slot},
-        {"SCSI controller", instance->scsi_slot > 0 || has_scsi_disk(instance),
-         &instance->scsi_slot, &placement->scsi_slot},
+    const struct controller others[] = {
         {"balloon", true, &instance->balloon_slot, &placement->balloon_slot},
         {"serial controller", serial, &instance->serial_slot, &placement->serial_slot},
         {"random number generator", hvparams_truth(hvparams, "virtio_rng"), &instance->rng_slot,
          &placement->rng_slot},
         {"watchdog", pci_watchdog, &instance->watchdog_slot, &placement->watchdog_slot},
     };
+    struct controller all[OWN_DEVICES];
 
-    return place_each(controllers, sizeof(controllers) / sizeof(controllers[0]), placement, error);
-}
-
-/* What names units on a bus that is no PCI: which are taken. */
-struct units {
-    bool ide[IDE_MAX];   /* pc: bus × 2 + unit */
-    bool ahci[AHCI_MAX]; /* q35: one disk a port */
-    bool scsi[SCSI_MAX]; /* scsi-id */
-};
-
-static void mark_unit(const struct disk *disk, bool q35, struct units *units)
-{
-    const char *bus = json_text(disk->hvinfo, "bus");
-    int64_t id = json_number(disk->hvinfo, "scsi-id", -1);
-    int64_t number, unit = json_number(disk->hvinfo, "unit", 0);
-
-    if (bus == NULL)
-        return;
-    if (strcmp(bus, "scsi.0") == 0 && id >= 0 && id < SCSI_MAX)
-        units->scsi[id] = true;
-    if (strncmp(bus, "ide.", 4) != 0 || !text_number(bus + 4, 0, AHCI_MAX - 1, &number))
-        return;
-    if (q35)
-        units->ahci[number] = true;
-    else if (number < 2 && unit >= 0 && unit < 2)
-        units->ide[number * 2 + unit] = true;
-}
-
-static int first_free(const bool *taken, int count)
-{
-    for (int i = 0; i < count; i++) {
-        if (!taken[i])
-            return i;
-    }
-    return -1;
-}
-
-static json_t *scsi_hvinfo(const char *driver, const char *id, struct units *units,
-                           struct error *error)
-{
-    int number = first_free(units->scsi, SCSI_MAX);
-
-    if (number < 0) {
-        error_set(error, STATUS_USAGE, "at most %d SCSI disks", SCSI_MAX);
-        return NULL;
-    }
-    units->scsi[number] = true;
-    return memory_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i}", "driver", driver, "id", id,
-                                 "bus", "scsi.0", "channel", 0, "scsi-id", number, "lun", 0));
-}
-
-static json_t *ide_hvinfo(bool q35, const char *driver, const char *id, struct units *units,
-                          struct error *error)
-{
-    bool *taken = q35 ? units->ahci : units->ide;
-    int count = q35 ? AHCI_MAX : IDE_MAX, number = first_free(taken, count);
-    char bus[16];
-
-    if (number < 0) {
-        error_set(error, STATUS_USAGE,
-                  "machine type %s has place for %d %s drives, the CD-ROM among "
-                  "them",
-                  q35 ? "q35" : "pc", count, q35 ? "SATA" : "IDE");
-        return NULL;
-    }
-    taken[number] = true;
-    snprintf(bus, sizeof(bus), "ide.%d", q35 ? number : number / 2);
-    return memory_json(json_pack("{s:s, s:s, s:s, s:i}", "driver", driver, "id", id, "bus", bus,
-                                 "unit", q35 ? 0 : number % 2));
+    all[0] = (struct controller){"sound card", hardware_pci_sound(hvparams) != NULL,
+                                 &instance->sound_slot, &placement->sound_slot};
+    list_scsi(instance, placement, all + 1);
+    memcpy(all + 1 + SCSI_CONTROLLERS, others, sizeof(others));
+    list_cdroms(instance, placement, all + OWN_DEVICES - CDROMS);
+    return place_each(all, OWN_DEVICES, placement, error);
 }
 
 /* The disk's own word for its bus, to tell sata from ide. */
@@ -287,7 +240,6 @@ static bool wants_sata(const struct disk *disk, const struct instance *instance)
 static json_t *disk_hvinfo(const struct instance *instance, const struct disk *disk, int from,
                            struct placement *placement, struct units *units, struct error *error)
 {
-    bool q35 = instance_is_q35(instance);
     const char *driver = placement_disk_driver(disk, instance);
     char id[32];
     int slot;
@@ -299,32 +251,26 @@ static json_t *disk_hvinfo(const struct instance *instance, const struct disk *d
         return NULL;
     }
     if (is_scsi(driver))
-        return scsi_hvinfo(driver, id, units, error);
-    if (is_virtio(driver)) {
+        return units_take_scsi(units, driver, id, error);
+    if (sits_on_pci(driver)) {
         if (take(placement, from, id, &slot, error) != 0)
             return NULL;
         return placement_hvinfo(instance, driver, id, slot);
     }
-    if (wants_sata(disk, instance) && !q35) {
+    if (wants_sata(disk, instance) && !units->q35) {
         error_set(error, STATUS_USAGE,
                   "machine type pc has no SATA, use machine type q35 or bus ide");
         return NULL;
     }
-    return ide_hvinfo(q35, driver, id, units, error);
+    return units_take_ide(units, driver, id, error);
 }
 
 static int place_disks(struct instance *instance, int from, struct placement *placement,
                        struct error *error)
 {
-    bool q35 = instance_is_q35(instance);
-    struct units units = {0};
+    struct units units;
 
-    if (hvparams_text(instance->hvparams, "cdrom_image_path")[0] != '\0') {
-        units.ide[CDROM_UNIT_PC] = true;
-        units.ahci[CDROM_PORT_Q35] = true;
-    }
-    for (size_t i = 0; i < instance->disk_count; i++)
-        mark_unit(&instance->disks[i], q35, &units);
+    units_begin(instance, placement, &units);
     for (size_t i = 0; i < instance->disk_count; i++) {
         struct disk *disk = &instance->disks[i];
 
@@ -399,12 +345,15 @@ int placement_assign(struct instance *instance, struct placement *placement, str
     int ports = (int)hvparams_number(instance->hvparams, "hotplug_ports");
 
     *placement = (struct placement){.sound_slot = SLOT_NONE,
-                                    .scsi_slot = SLOT_NONE,
                                     .balloon_slot = SLOT_NONE,
                                     .serial_slot = SLOT_NONE,
                                     .rng_slot = SLOT_NONE,
                                     .watchdog_slot = SLOT_NONE,
                                     .last_port = SLOTS_COUNT - 1};
+    for (int i = 0; i < SCSI_CONTROLLERS; i++)
+        placement->scsi_slots[i] = SLOT_NONE;
+    for (int i = 0; i < CDROMS; i++)
+        placement->cdrom_slots[i] = SLOT_NONE;
     slots_begin(&placement->slots);
     if (first < SLOTS_RESERVED)
         first = SLOTS_RESERVED;

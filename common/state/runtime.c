@@ -80,12 +80,7 @@ static json_t *fifth_element(const struct runtime *runtime)
 
     check_set(ours, "qemu", json_object());
     check_set(ours, "instance", instance_json(&runtime->instance));
-    check_set(ours, "slots",
-              json_pack("{s:i, s:i, s:i, s:i, s:i, s:i}", "sound", runtime->instance.sound_slot,
-                        "scsi", runtime->instance.scsi_slot, "balloon",
-                        runtime->instance.balloon_slot, "serial", runtime->instance.serial_slot,
-                        "rng", runtime->instance.rng_slot, "watchdog",
-                        runtime->instance.watchdog_slot));
+    check_set(ours, "slots", runtime_slots_json(&runtime->instance));
     check_set(ours, "devices", json_object());
     check_set(ours, "migration", json_object());
     json_object_foreach (runtime->ours, key, value) {

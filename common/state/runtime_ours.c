@@ -60,21 +60,53 @@ static void read_state(const struct check *check, const json_t *ours, struct run
     }
 }
 
+enum { OWN_SLOTS = SCSI_CONTROLLERS + 5 + CDROMS };
+
+struct own_slot {
+    const char *key;
+    int *slot;
+};
+
+static void own_slots(struct instance *instance, struct own_slot slots[OWN_SLOTS])
+{
+    const struct own_slot list[OWN_SLOTS] = {
+        {"sound", &instance->sound_slot},       {"scsi", &instance->scsi_slots[0]},
+        {"scsi1", &instance->scsi_slots[1]},    {"scsi2", &instance->scsi_slots[2]},
+        {"scsi3", &instance->scsi_slots[3]},    {"balloon", &instance->balloon_slot},
+        {"serial", &instance->serial_slot},     {"rng", &instance->rng_slot},
+        {"watchdog", &instance->watchdog_slot}, {"cdrom", &instance->cdrom_slots[0]},
+        {"cdrom2", &instance->cdrom_slots[1]}};
+
+    memcpy(slots, list, sizeof(list));
+}
+
+/* Of the device; the serial controller is called as Ganeti calls it. */
+static const char *own_slot_id(const struct own_slot *slot)
+{
+    return strcmp(slot->key, "serial") == 0 ? "spice" : slot->key;
+}
+
+json_t *runtime_slots_json(const struct instance *instance)
+{
+    struct instance copy = *instance; /* shallow: only the numbers are looked at */
+    struct own_slot slots[OWN_SLOTS];
+    json_t *object = memory_json(json_object());
+
+    own_slots(&copy, slots);
+    for (size_t i = 0; i < OWN_SLOTS; i++)
+        check_set(object, slots[i].key, json_integer(*slots[i].slot));
+    return object;
+}
+
 static void read_slots(const char *prefix, const json_t *ours, struct reading *reading)
 {
-    struct instance *instance = &reading->runtime->instance;
-    const struct {
-        const char *key;
-        int *slot;
-    } controllers[] = {
-        {"sound", &instance->sound_slot},     {"scsi", &instance->scsi_slot},
-        {"balloon", &instance->balloon_slot}, {"serial", &instance->serial_slot},
-        {"rng", &instance->rng_slot},         {"watchdog", &instance->watchdog_slot}};
+    struct own_slot controllers[OWN_SLOTS];
     AUTO_FREE char *inner = memory_format("%sslots.", prefix);
     struct check check = {inner, reading->problems};
     const json_t *slots = check_object(&(struct check){prefix, reading->problems}, ours, "slots");
 
-    for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
+    own_slots(&reading->runtime->instance, controllers);
+    for (size_t i = 0; i < OWN_SLOTS; i++) {
         int64_t slot = 0;
 
         if (check_number(&check, slots, controllers[i].key, 0, SLOTS_COUNT - 1, &slot))
@@ -185,18 +217,12 @@ static bool option_value(const char *option, const char *key, char *value, size_
 /* Where the controllers sit that our own record names: "-device virtio-balloon-pci,id=balloon,bus=pci.0,addr=0x3". */
 static void derive_slots(struct reading *reading)
 {
-    struct instance *instance = &reading->runtime->instance;
-    const struct {
-        const char *id;
-        int *slot;
-    } controllers[] = {
-        {"sound", &instance->sound_slot},     {"scsi", &instance->scsi_slot},
-        {"balloon", &instance->balloon_slot}, {"spice", &instance->serial_slot},
-        {"rng", &instance->rng_slot},         {"watchdog", &instance->watchdog_slot}};
+    struct own_slot controllers[OWN_SLOTS];
     const json_t *command = reading->runtime->kvm_cmd, *before = NULL;
     size_t index;
     json_t *word;
 
+    own_slots(&reading->runtime->instance, controllers);
     json_array_foreach (command, index, word) {
         const char *option = json_string_value(before), *device = json_string_value(word);
         char id[32], bus[32], address[32];
@@ -209,8 +235,8 @@ static void derive_slots(struct reading *reading)
         AUTO_JSON json_t *hvinfo =
             memory_json(json_pack("{s:s, s:s}", "bus", bus, "addr", address));
         int slot = placement_slot(hvinfo);
-        for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++)
-            if (strcmp(controllers[i].id, id) == 0 && slot >= SLOTS_RESERVED)
+        for (size_t i = 0; i < OWN_SLOTS; i++)
+            if (strcmp(own_slot_id(&controllers[i]), id) == 0 && slot >= SLOTS_RESERVED)
                 *controllers[i].slot = slot;
     }
 }

@@ -36,4 +36,7 @@ void upgrade_pci(json_t *device, bool is_nic, const char *model, const char *whe
 /* The word after the first `option` in kvm_cmd; NULL: not there. *place gets its index. */
 const json_t *command_value(const json_t *kvm_cmd, const char *option, size_t *place);
 
+/* The slots of the instance's controllers and paravirtual CD-ROMs, as they stand in ours.slots; new object. */
+json_t *runtime_slots_json(const struct instance *instance);
+
 #endif

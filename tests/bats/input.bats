@@ -210,7 +210,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
 }
 
 @test "hvparams of later versions are refused by name, unless they say what is so anyway" {
-    refuse '.hvparams.cdrom2_image_path = "/x.iso"' 'hvparams.cdrom2_image_path: not supported yet'
+    refuse '.hvparams.nic_type = "ne2k_isa"' 'hvparams.nic_type: not supported yet'
     suite kvm-start --dry-run "$(empty_definition web1 '.hvparams.vnc_tls = false | .hvparams.spice_bind = "" | .hvparams.usb_mouse = ""')"
     expect_status 0
 }

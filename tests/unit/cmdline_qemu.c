@@ -354,6 +354,12 @@ static const char *what_lacks(const struct golden *golden)
 {
     if (golden->vhost[0] && access("/dev/vhost-net", R_OK | W_OK) < 0)
         return "/dev/vhost-net";
+    for (size_t i = 0; i < golden->instance.disk_count; i++)
+        if (disk_is_userspace(&golden->instance.disks[i]))
+            return "server of the disks";
+    for (size_t i = 0; i < MEDIA; i++)
+        if (media_is_web(&golden->instance, (enum medium)i))
+            return "server of the CD-ROM";
     if (golden->probe.run_with_chroot && !knows_run_with())
         return "-run-with";
     return NULL;

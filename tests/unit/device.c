@@ -176,7 +176,7 @@ TEST(short_names, "ide and scsi, which older files name as driver, are QEMU's id
 
 TEST(cdrom, "a CD-ROM is a read-only raw node")
 {
-    CHECK(is(device_cdrom_blockdev("cdrom1", 9, false),
+    CHECK(is(device_medium_blockdev("cdrom1", "/x", 9, false),
              "{\"driver\":\"raw\",\"node-name\":\"cdrom1\",\"read-only\":true,"
              "\"file\":{\"driver\":\"file\",\"filename\":\"/dev/fdset/9\",\"read-only\":true}}"));
     return true;

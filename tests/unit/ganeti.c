@@ -52,8 +52,8 @@ static bool is_forbidden(const char *word)
         "-soundhw", "-usbdevice", "-no-acpi", "-enable-kvm", NULL};
 
     return is_one_of(word, forbidden) || strstr(word, ",server,nowait") != NULL ||
-           strncmp(word, "virtio-blk", 10) == 0 || strncmp(word, "virtio-net", 10) == 0 ||
-           strstr(word, "drive=disk-") != NULL;
+           (strncmp(word, "virtio-blk", 10) == 0 && strstr(word, ",id=cdrom") == NULL) ||
+           strncmp(word, "virtio-net", 10) == 0 || strstr(word, "drive=disk-") != NULL;
 }
 
 /* The one value after an option that must be there once. */

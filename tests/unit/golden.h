@@ -86,20 +86,21 @@ static inline void golden_number_channels(struct golden *golden, const json_t *p
 
 static inline void golden_number_devices(struct golden *golden, const json_t *plan)
 {
-    const json_t *hvparams = golden->instance.hvparams;
     struct cmdline_plan *to = &golden->plan;
 
     to->queues = (size_t)json_number(plan, "queues", 1);
     for (size_t i = 0; i < golden->instance.disk_count; i++) {
-        golden->disks[i] = golden_number(golden, GOLDEN_DISK, i);
+        golden->disks[i] = disk_is_userspace(&golden->instance.disks[i])
+                               ? -1
+                               : golden_number(golden, GOLDEN_DISK, i);
         golden->blocks[i] = json_is_true(json_array_get(json_member(plan, "blocks"), i));
     }
-    to->cdrom_fd = hvparams_text(hvparams, "cdrom_image_path")[0] != '\0'
-                       ? golden_number(golden, GOLDEN_CDROM, 0)
-                       : -1;
-    to->floppy_fd = hvparams_text(hvparams, "floppy_image_path")[0] != '\0'
-                        ? golden_number(golden, GOLDEN_FLOPPY, 0)
-                        : -1;
+    for (size_t i = 0; i < MEDIA; i++) {
+        bool named = media_place(&golden->instance, (enum medium)i) != NULL &&
+                     !media_is_web(&golden->instance, (enum medium)i);
+        enum golden_kind kind = i == MEDIUM_FLOPPY ? GOLDEN_FLOPPY : GOLDEN_CDROM;
+        to->medium_fd[i] = named ? golden_number(golden, kind, i) : -1;
+    }
     for (size_t i = 0; i < golden->instance.nic_count; i++) {
         golden->vhost[i] = json_truth(plan, "vhost", false);
         for (size_t queue = 0; queue < to->queues; queue++)

@@ -91,9 +91,6 @@ TEST(unknown_names, "an unknown parameter is told with the nearest name")
 
 TEST(not_supported_yet, "what can't be had yet is refused, what asks for nothing is not")
 {
-    CHECK_BAD("{\"cdrom2_image_path\": \"/x.iso\"}",
-              "hvparams.cdrom2_image_path: not supported yet (current value: \"/x.iso\")");
-    CHECK_BAD("{\"disk_type\": \"pflash\"}", "disk_type: not supported yet");
     CHECK_BAD("{\"nic_type\": \"ne2k_isa\"}", "nic_type: not supported yet");
     CHECK_GOOD("{\"soundhw\": \"\", \"spice_tls_ciphers\": \"HIGH:-DES:-3DES:-EXPORT:-DH\", "
                "\"cdrom_disk_type\": \"\", \"disk_discard\": \"default\", "
@@ -176,6 +173,22 @@ TEST(started, "what is to be started is checked as a definition is, but for unkn
     return true;
 }
 
+TEST(web_images, "a CD-ROM may be a URL, a kernel may not")
+{
+    CHECK_GOOD("{\"cdrom_image_path\": \"https://example.org/a.iso?x=1,2\", "
+               "\"cdrom2_image_path\": \"http://[2001:db8::1]:8080/b.iso\"}");
+    CHECK_BAD("{\"cdrom_image_path\": \"http://user:secret@example.org/a.iso\"}",
+              "cdrom_image_path: a user or password must not stand in it");
+    CHECK_BAD("{\"cdrom2_image_path\": \"http://example.org/a b.iso\"}",
+              "cdrom2_image_path: blanks and other special characters");
+    CHECK_BAD("{\"cdrom_image_path\": \"ftp://example.org/a.iso\"}",
+              "cdrom_image_path: must be absolute");
+    CHECK_BAD("{\"kernel_path\": \"http://example.org/a\"}", "kernel_path: must be absolute");
+    CHECK_BAD("{\"floppy_image_path\": \"http://example.org/a\"}",
+              "floppy_image_path: must be absolute");
+    return true;
+}
+
 TEST(dependencies, "parameters that need each other are checked as a whole")
 {
     CHECK_WHOLE("{\"disk_aio\": \"native\"}", "disk_aio: needs disk_cache none");
@@ -237,4 +250,4 @@ TEST(cpu_masks, "CPU masks give one list for all or one for each vCPU")
 
 UNIT_MAIN(UNIT(table_is_whole), UNIT(types_are_checked), UNIT(hardware_fits), UNIT(unknown_names),
           UNIT(not_supported_yet), UNIT(display_forms), UNIT(display_dependencies), UNIT(started),
-          UNIT(dependencies), UNIT(filling), UNIT(cpu_masks))
+          UNIT(web_images), UNIT(dependencies), UNIT(filling), UNIT(cpu_masks))

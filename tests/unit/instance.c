@@ -251,10 +251,7 @@ TEST(whole_instance, "topology, CPU mask and SCSI controller are checked against
             " \"cpu_sockets\": 2}"),
         "make 4, which does not fit vcpus");
     CHECK_HAS(bad("\"hvparams\": {\"cpu_mask\": \"0:1\"}"), "cpu_mask: has 2 parts");
-    CHECK_HAS(bad("\"hvparams\": {\"scsi_controller_type\": \"lsi\", \"disk_type\": \"scsi-hd\"},"
-                  " \"disks\": [{\"path\": \"/a\"}]"),
-              "scsi_controller_type: not supported yet with SCSI disks");
-    CHECK_TEXT(bad("\"hvparams\": {\"scsi_controller_type\": \"lsi\"},"
+    CHECK_TEXT(bad("\"hvparams\": {\"scsi_controller_type\": \"lsi\", \"disk_type\": \"scsi-hd\"},"
                    " \"disks\": [{\"path\": \"/a\"}]"),
                "accepted");
     return true;
@@ -264,7 +261,16 @@ TEST(disks_are_checked, "disks are checked field by field")
 {
     CHECK_HAS(bad_disk(""), "w.json: disks[0].path: is missing");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"uri\": \"rbd:x\""),
-              "disks[0].uri: userspace access is not supported yet");
+              "disks[0].uri: must be like rbd:POOL/IMAGE (current value: \"rbd:x\")");
+    CHECK_HAS(bad_disk("\"uri\": 1"), "disks[0].uri: must be a string");
+    CHECK_HAS(bad_disk("\"uri\": \"http://a/b\""), "disks[0].uri: can only be read, it needs mode");
+    CHECK_HAS(bad_disk("\"uri\": \"rbd:a/b@c\""), "disks[0].uri: can only be read, it needs mode");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"access\": \"userspace\""),
+              "disks[0].uri: is missing, and params.access is \"userspace\"");
+    CHECK_HAS(bad_disk("\"uri\": \"rbd:a/b\", \"access\": \"kernelspace\""),
+              "disks[0].path: is missing, and params.access is \"kernelspace\"");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"access\": \"user\""),
+              "disks[0].params.access: must be one of kernelspace, userspace");
     CHECK_HAS(bad_disk("\"path\": \"/a/../b\""), "disks[0].path: must be normalised");
     CHECK_HAS(bad_disk("\"path\": \"/a\\u007f\""), "disks[0].path: must not hold control");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"mode\": \"w\""),
@@ -293,6 +299,73 @@ TEST(disks_are_checked, "disks are checked field by field")
         bad_disk("\"path\": \"/a\", \"hvinfo\": {\"driver\": \"virtio-blk-pci\", \"id\": \"x\","
                  " \"bus\": \"pci.0\", \"addr\": \"0x20\"}"),
         "disks[0].hvinfo.addr: must be from \"0x0\" to \"0x1f\"");
+    return true;
+}
+
+TEST(models_are_checked, "what a disk's model can't have is told with the field and the reason")
+{
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"mtd\""),
+              "disks[0]: bus: the machine types pc and q35 have no raw flash");
+    CHECK_HAS(bad("\"hvparams\": {\"disk_type\": \"pflash\"}, \"disks\": [{\"path\": \"/a\"}]"),
+              "hvparams.disk_type: the flash of the machine types pc and q35 holds the firmware");
+    CHECK_TEXT(bad("\"hvparams\": {\"disk_type\": \"pflash\"}, \"disks\": [{\"path\": \"/a\", "
+                   "\"bus\": \"sd\"}]"),
+               "accepted");
+    CHECK_HAS(bad("\"hvparams\": {\"cdrom_disk_type\": \"mtd\", \"cdrom_image_path\": \"/a\"}"),
+              "hvparams.cdrom_disk_type: the machine types");
+    CHECK_HAS(bad("\"hvparams\": {\"cdrom_disk_type\": \"sd\", \"cdrom2_image_path\": \"/a\"}"),
+              "hvparams.cdrom_disk_type: an SD card can't be read-only");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"ide\", \"mode\": \"ro\""),
+              "disks[0]: mode: QEMU has no read-only IDE or SATA disk");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"sd\", \"mode\": \"ro\""),
+              "disks[0]: mode: QEMU has no read-only SD card");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cyls\": 100, \"heads\": 16"),
+              "disks[0]: cyls, heads and secs go together");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"ide\", \"cyls\": 100, \"heads\": 17, "
+                       "\"secs\": 63"),
+              "disks[0]: heads: must be from 1 to 16 (current value: 17)");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"scsi-cd\", \"cyls\": 1, \"heads\": 1, "
+                       "\"secs\": 1"),
+              "disks[0]: cyls: only virtio");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cyls\": 0"), "disks[0].params.cyls: must be from 1");
+    return true;
+}
+
+TEST(userspace, "a URI alone is userspace access, with a path beside it params.access decides")
+{
+    static const struct {
+        const char *disk, *uri, *type;
+        bool userspace;
+    } cases[] = {
+        {"\"uri\": \"rbd:pool/one\"", "rbd:pool/one", "rbd", true},
+        {"\"uri\": \"gluster://a/v/p\"", "gluster://a/v/p", "gluster", true},
+        {"\"uri\": \"nbd://a/v\"", "nbd://a/v", "ext", true},
+        {"\"uri\": \"rbd:pool/one\", \"path\": \"/dev/rbd0\"", "rbd:pool/one", "blockdev", false},
+        {"\"uri\": \"rbd:pool/one\", \"path\": \"/dev/rbd0\", \"access\": \"userspace\"",
+         "rbd:pool/one", "blockdev", true},
+        {"\"dev_type\": \"rbd\", \"logical_id\": [\"rbd\", \"one\"], "
+         "\"params\": {\"access\": \"userspace\", \"pool\": \"pool\"}",
+         "rbd:pool/one", "rbd", true},
+        {"\"dev_type\": \"gluster\", \"logical_id\": [\"gluster\", \"a/b\"], \"params\": "
+         "{\"access\": \"userspace\", \"host\": \"h\", \"port\": 1, \"volume\": \"v\"}",
+         "gluster://h:1/v/a/b", "gluster", true},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        AUTO_INSTANCE struct instance instance = {0}, again = {0};
+        AUTO_FREE char *text = memory_format("{\"name\": \"a\", \"disks\": [{%s}]}", cases[i].disk);
+        CHECK_NUMBER(parse(text, NULL, &instance), 0);
+        CHECK_TEXT(instance.disks[0].uri, cases[i].uri);
+        CHECK_TEXT(instance.disks[0].dev_type, cases[i].type);
+        CHECK(disk_is_userspace(&instance.disks[0]) == cases[i].userspace);
+        AUTO_JSON json_t *written = instance_json(&instance);
+        AUTO_FREE char *normal = json_compact(written);
+        CHECK_NUMBER(parse(normal, NULL, &again), 0);
+        CHECK_TEXT(again.disks[0].uri, cases[i].uri);
+        CHECK(disk_is_userspace(&again.disks[0]) == cases[i].userspace);
+    }
+    CHECK_HAS(bad("\"disks\": [{\"uri\": \"nbd://a/v\"}, {\"uri\": \"nbd://a/v\"}]"),
+              "disks[1].uri: is that of disks[0] too");
     return true;
 }
 
@@ -386,5 +459,6 @@ TEST(settings_of_a_disk, "a disk's own settings go before the instance's, and sa
 
 UNIT_MAIN(UNIT(disk_models), UNIT(short_definition), UNIT(defaults_have_an_order), UNIT(round_trip),
           UNIT(all_problems_at_once), UNIT(names), UNIT(top_level), UNIT(whole_instance),
-          UNIT(disks_are_checked), UNIT(secret_is_dropped), UNIT(nics_are_checked),
-          UNIT(unique_things), UNIT(settings_of_a_disk))
+          UNIT(disks_are_checked), UNIT(models_are_checked), UNIT(userspace),
+          UNIT(secret_is_dropped), UNIT(nics_are_checked), UNIT(unique_things),
+          UNIT(settings_of_a_disk))

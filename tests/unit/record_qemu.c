@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Every golden record is a command that another tool can execute: the real QEMU takes its words, with what such a tool
- * adds (here: no NICs, stopped), and has nothing to say of them. Left out are those that need KVM, a kernel or a
- * directory of this node.
+ * adds (here: no NICs, stopped), and has nothing to say of them. Left out are those that need KVM, a kernel, a
+ * directory of this node or a server.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -68,7 +68,8 @@ static int run(const char *const *words, char **said)
 
 static bool needs_more(const struct golden *golden)
 {
-    return golden->plan.kvm || golden->plan.chroot != NULL ||
+    return golden->plan.kvm || media_is_web(&golden->instance, MEDIUM_CDROM) ||
+           golden->plan.chroot != NULL ||
            hvparams_text(golden->instance.hvparams, "kernel_path")[0] != '\0';
 }
 
@@ -97,7 +98,8 @@ static bool is_taken(struct golden *golden)
 static bool make_scratch(void)
 {
     static const char script[] =
-        "cd \"$1\" && mkdir pid ctrl log x509,1 && truncate -s 1440K cd,1.iso cdrom.iso floppy.img "
+        "cd \"$1\" && mkdir pid ctrl log x509,1 && truncate -s 1440K cd,1.iso cd2.iso cdrom.iso "
+        "floppy.img "
         "&& "
         "cd x509,1 && exec 2>/dev/null && curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256' && "
         "openssl req -x509 $curve -nodes -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca "

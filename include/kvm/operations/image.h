@@ -6,10 +6,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "kvm/base/error.h"
+#include "kvm/state/instance.h"
 
 /* Can it be opened with these flags, and is it a file (not empty) or a block device? Adds problems with `where`. */
 void image_check(const char *path, int flags, const char *where, bool *is_block,
                  struct messages *problems);
+
+/* The same for a disk with a path, and what its model asks of the image: a SCSI device, a size. */
+void image_check_disk(const struct disk *disk, const struct instance *instance, const char *where,
+                      bool *is_block, struct messages *problems);
+
+/* No image of the instance is there under two names, links included, unless nobody writes it. */
+void image_check_same(const struct instance *instance, const char *source,
+                      struct messages *problems);
 
 /* Open for QEMU; -1 with STATUS_FAILED. */
 int image_open(const char *path, int flags, struct error *error);

@@ -11,6 +11,7 @@
 #include "kvm/qemu/qmp.h"
 #include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
+#include "kvm/state/media.h"
 #include "kvm/state/runtime.h"
 
 /*
@@ -23,9 +24,9 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error);
 
-/* The block nodes of media that are not in the CD-ROM drive, and their descriptors, go. `notes` may be NULL. */
-int reconcile_drive(struct qmp *qmp, deadline_t deadline, struct messages *notes,
-                    struct error *error);
+/* The block nodes of media that are not in this CD-ROM drive, and their descriptors, go. `notes` may be NULL. */
+int reconcile_drive(struct qmp *qmp, enum medium medium, deadline_t deadline,
+                    struct messages *notes, struct error *error);
 
 /* For an instance without QEMU that is to be started again: entries that are not "present" go (what was being removed
  * is gone, what was being added was never acknowledged). Nothing is committed. */

@@ -16,6 +16,7 @@
 #include "kvm/base/error.h"
 #include "kvm/qemu/probe.h"
 #include "kvm/state/instance.h"
+#include "kvm/state/media.h"
 #include "kvm/state/placement.h"
 #include "kvm/state/rundir.h"
 
@@ -31,11 +32,10 @@ struct cmdline_plan {
     int kvmd_fd;                                           /* the same, for user_shutdown */
     int events_fd;                                         /* O_APPEND file; goes into fd set 1 */
     int events_socket_fd; /* >= 0: socket form of the event log instead of the null chardev */
-    const int *disk_fd;   /* per disk: fd set 2 + index */
+    const int *disk_fd;   /* per disk: fd set 2 + index; -1 for userspace access */
     const bool *disk_is_block;
-    int cdrom_fd; /* fd set 2 + disk_count */
-    bool cdrom_is_block;
-    int floppy_fd;                           /* fd set 3 + disk_count */
+    int medium_fd[MEDIA]; /* fd set 2 + disk_count + medium; -1 as well for a URL */
+    bool medium_is_block[MEDIA];
     const int (*tap_fd)[CMDLINE_QUEUES_MAX]; /* per NIC; `queues` of each used */
     const int (*vhost_fd)[CMDLINE_QUEUES_MAX];
     size_t queues;      /* per NIC */

@@ -15,7 +15,8 @@
 #include <jansson.h>
 #include "kvm/state/instance.h"
 
-/* The block node of a disk: format node (node-name = id) over a protocol node on /dev/fdset/`set`.
+/* The block node of a disk: format node (node-name = id) over a protocol node on /dev/fdset/`set`, or, for userspace
+ * access, over what its URI says (which must be one that uri_node takes).
  * `block_device`: host_device instead of file. The access mode of the passed descriptor must be the node's:
  * QEMU takes no other from a set. The backing file that a qcow2 image names is opened by QEMU itself, so an
  * unprivileged or chrooted one can't. */
@@ -27,12 +28,18 @@ json_t *device_blockdev(const struct disk *disk, const struct instance *instance
  * `bootindex` > 0. */
 json_t *device_disk(const struct disk *disk, const struct instance *instance, int bootindex);
 
+/* The controller that an SD card (sd-card) sits on, in the slot of its hvinfo; NULL for any other disk. */
+json_t *device_card_reader(const struct disk *disk);
+
+/* A CD-ROM drive at the place that `hvinfo` says, with the medium `node`. */
+json_t *device_cdrom(const json_t *hvinfo, const char *node, int bootindex);
+
 /* The image flags to open(2) with: O_RDWR or O_RDONLY, O_DIRECT when the cache is bypassed (QEMU 9
  * wants the flag on a passed descriptor). */
 int device_open_flags(const struct disk *disk, const struct instance *instance);
 
-/* The CD-ROM: read-only block node `node` on /dev/fdset/`set`. */
-json_t *device_cdrom_blockdev(const char *node, int set, bool block_device);
+/* A removable medium: read-only block node `node` on /dev/fdset/`set`, or on the URL that `place` is. */
+json_t *device_medium_blockdev(const char *node, const char *place, int set, bool block_device);
 
 /*
  * The netdev of a NIC. `names` are what stands for its tap descriptors: numbers on the command line

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <jansson.h>
+#include "kvm/base/clock.h"
 #include "kvm/base/error.h"
 #include "kvm/state/rundir.h"
 
@@ -30,6 +31,16 @@ void probe_release(struct probe *probe);
 /* Does the binary have this QOM type? What it lacks may have been installed since it was asked, so it is asked again. */
 bool probe_has_type(const struct rundir *rundir, const char *binary, bool use_cache,
                     struct probe *probe, const char *type);
+
+/*
+ * Does this binary know the node (as uri_node makes it) and have its driver? Asked with an option that makes the
+ * opening fail before anything is opened or connected to. Not cached: the driver's package may come any time.
+ */
+int probe_node(const char *binary, const json_t *node, struct error *error);
+
+/* Open the node read-only in a QEMU of its own, and close it again: is the image there? Waits as long as a
+ * connection is tried, at most to the deadline. */
+int probe_open(const char *binary, const json_t *node, deadline_t deadline, struct error *error);
 
 /* Note in the cache that this binary needs the socket form of the event log. */
 void probe_note_event_log(const struct rundir *rundir, const char *binary, bool null_works);

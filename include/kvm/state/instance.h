@@ -21,8 +21,8 @@ struct disk {
     json_t *object;
     const char *uuid;     /* canonical; never NULL after parse or load */
     const char *name;     /* NULL: none */
-    char *path;           /* what the node opens; NULL when `uri` is used. Owned */
-    char *uri;            /* userspace access; owned; NULL */
+    char *path;           /* what the node opens; NULL: only a URI is known. Owned */
+    char *uri;            /* userspace access, see disk_is_userspace; owned; NULL */
     bool read_only;       /* mode "ro" */
     int64_t size_mib;     /* 0: not told */
     const char *dev_type; /* "file", "blockdev", "plain", …; "" unknown */
@@ -46,6 +46,8 @@ struct nic {
     const json_t *hvinfo;
 };
 
+enum { SCSI_CONTROLLERS = 4, CDROMS = 2 };
+
 struct instance {
     char *name;
     char *uuid;
@@ -61,7 +63,9 @@ struct instance {
     char *disk_template;  /* "" unknown */
     /* Where its controllers sit: decided at the first start and then kept, so that no slot moves when disks come and
      * go. 0: not decided yet, or it has none. */
-    int sound_slot, scsi_slot, balloon_slot, serial_slot, rng_slot, watchdog_slot;
+    int sound_slot, scsi_slots[SCSI_CONTROLLERS], balloon_slot, serial_slot, rng_slot,
+        watchdog_slot;
+    int cdrom_slots[CDROMS]; /* of paravirtual CD-ROMs */
 };
 
 enum { INSTANCE_NAME_MAX = 200 };
@@ -133,6 +137,9 @@ void instance_read_head(const json_t *definition, const char *source, int64_t le
  * `loaded`. */
 void hvinfo_check(const json_t *hvinfo, const char *where, const char *const *drivers, bool loaded,
                   struct messages *problems);
+
+/* QEMU opens the URI (uri.h) itself: there is one, and params.access says so, or there is no path. */
+bool disk_is_userspace(const struct disk *disk);
 
 /* Effective settings of a disk: its params over the hvparams of the running instance; cache is
  * forced to "none" for externally mirrored templates (drbd, blockdev, ext, sharedfile, gluster;

@@ -12,4 +12,9 @@
 void instance_check_whole(const struct instance *instance, const char *source,
                           struct messages *problems);
 
+/* disk_check.c: the model of a disk against what is asked of it (part of instance_check_disk), that of CD-ROMs. */
+void disk_check_frontend(const struct instance *instance, const struct disk *disk,
+                         const char *where, struct messages *problems);
+void media_check(const struct instance *instance, const char *source, struct messages *problems);
+
 #endif
