@@ -29,7 +29,7 @@ struct options {
     const char *copy_disks;
     const char **disk_paths;
     int64_t port, bandwidth, downtime, deadline_ms, multifd, disk_port;
-    bool overwrite_disks, auto_converge, plain_tcp, tunnel, non_live;
+    bool overwrite_disks, auto_converge, plain_tcp, tunnel, non_live, in_place;
 };
 
 #define OPTION(field) offsetof(struct options, field)
@@ -70,12 +70,15 @@ static const struct cli_option option_table[] = {
      "port for the disks (the one after --port); 0: any free one", 0, 65535},
     {"overwrite-disks", 0, CLI_FLAG, OPTION(overwrite_disks), NULL,
      "copied disks may take the place of what is there", 0, 0},
+    {"in-place", 0, CLI_FLAG, OPTION(in_place), NULL,
+     "to localhost: give the guest a new QEMU on this node", 0, 0},
     {"token", 0, CLI_TEXT, OPTION(token), "TOKEN",
      "commit and abort on the target: the source's word", 0, 0},
 };
 
 static const char *const usage[] = {
     "INSTANCE check|rehearse|to TARGET [--remote COMMAND] [--deadline SECONDS]",
+    "INSTANCE check|rehearse|to localhost --in-place",
     "INSTANCE status|cancel|recover",
     "INSTANCE vote|commit|abort|finish [--token TOKEN]",
     NULL,
@@ -288,13 +291,42 @@ static int check_disk_options(const struct options *options, struct error *error
     return 0;
 }
 
+/* What has to do with another node has no meaning in place. */
+static int check_in_place(const struct job *job, struct error *error)
+{
+    const struct options *options = &job->options;
+    const char *odd = options->remote != NULL       ? "--remote"
+                      : options->address != NULL    ? "--address"
+                      : options->port >= 0          ? "--port"
+                      : options->multifd > 0        ? "--multifd"
+                      : options->x509 != NULL       ? "--tls-x509"
+                      : options->tunnel             ? "--tunnel"
+                      : options->plain_tcp          ? "--plain-tcp"
+                      : options->copy_disks != NULL ? "--copy-disks"
+                                                    : NULL;
+
+    if (!options->in_place || strcmp(job->words.items[1], "serve") == 0)
+        return 0;
+    if (!takes_target(job->words.items[1]))
+        return error_set(error, STATUS_USAGE, "--in-place goes with to, check and rehearse only");
+    if (strcmp(job->words.items[2], "localhost") != 0)
+        return error_set(error, STATUS_USAGE,
+                         "--in-place: the guest stays on this node, so the target is localhost "
+                         "(current value: \"%s\")",
+                         job->words.items[2]);
+    if (odd != NULL)
+        return error_set(error, STATUS_USAGE, "--in-place and %s exclude each other", odd);
+    return 0;
+}
+
 static int prepare(struct job *job, struct error *error)
 {
     const struct options *options = &job->options;
     const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
 
     if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
-        check_options(options, error) < 0 || check_disk_options(options, error) < 0)
+        check_options(options, error) < 0 || check_disk_options(options, error) < 0 ||
+        check_in_place(job, error) < 0)
         return -1;
     if (options->common.dry_run && !takes_target(job->words.items[1]))
         return error_set(error, STATUS_USAGE,
@@ -308,7 +340,8 @@ static int prepare(struct job *job, struct error *error)
         .remote = options->remote,
         .address = options->address,
         .port = options->port,
-        .bandwidth_mib = options->bandwidth,
+        /* Nobody else is on the way that the memory takes then. */
+        .bandwidth_mib = options->in_place && options->bandwidth < 0 ? 0 : options->bandwidth,
         .downtime_ms = options->downtime,
         .deadline_ms = options->deadline_ms,
         .on_deadline = strcmp(then, "pause") == 0 ? ON_DEADLINE_PAUSE : ON_DEADLINE_CANCEL,
@@ -320,8 +353,9 @@ static int prepare(struct job *job, struct error *error)
         .disk_port = options->disk_port,
         .overwrite_disks = options->overwrite_disks,
         .auto_converge = options->auto_converge,
-        .plain_tcp = options->plain_tcp,
-        .tunnel = options->tunnel,
+        .plain_tcp = options->plain_tcp || options->in_place,
+        .tunnel = options->tunnel || options->in_place,
+        .in_place = options->in_place,
         .non_live = options->non_live,
         .rehearse = strcmp(job->words.items[1], "rehearse") == 0,
         .timeout_ms =

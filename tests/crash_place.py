@@ -113,8 +113,10 @@ class Place:
         found = []
         for directory, subs, names in os.walk(self.run):
             relative = os.path.relpath(directory, self.run)
-            if relative == ".":
+            if relative in (".", "next"):  # next: where a QEMU in place of another one begins, a run directory as well
                 subs[:] = [name for name in subs if name not in ("lock", "cache")]
+            elif relative.startswith("next/") and not names:
+                found += [os.path.join(relative, name) for name in subs]
             else:
                 found += [os.path.join(relative, name) for name in names + subs]
         return sorted(found)

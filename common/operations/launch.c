@@ -36,7 +36,10 @@ static int return_uid(void *plan, struct error *error)
 
 json_t *launch_record(const struct launch *launch)
 {
-    return cmdline_record(launch->instance, &launch->plan, launch->rundir);
+    const struct launch_heir *heir = launch->options != NULL ? launch->options->heir : NULL;
+
+    return cmdline_record(launch->instance, &launch->plan,
+                          heir != NULL ? heir->home : launch->rundir);
 }
 
 static int record_intent(void *plan, struct error *error)

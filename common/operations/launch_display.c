@@ -92,12 +92,13 @@ static int try_port(const struct address *address, int64_t port)
     return bind(tried, where, size) < 0 ? errno : 0;
 }
 
-/* An instance that runs holds its port itself. */
+/* An instance that runs holds its port itself; in place, in the QEMU that is there still. */
 static void check_port(const struct launch *launch, const struct address *address,
                        const char *param, const char *source, struct messages *problems)
 {
     int64_t port = launch->instance->network_port;
-    int reason = launch_is_running(launch) ? 0 : try_port(address, port);
+    bool own = launch_is_running(launch) || launch->rundir->home != NULL;
+    int reason = own ? 0 : try_port(address, port);
 
     if (reason == EADDRNOTAVAIL)
         messages_add(problems, "%s: hvparams.%s: %s is no address of this node", source, param,

@@ -42,6 +42,33 @@ int launch_take_down_network(void *plan, struct error *error)
     return result;
 }
 
+/* It is up and stays up, whatever becomes of this QEMU. */
+static int take_over_nic(struct launch *launch, size_t index, struct error *error)
+{
+    const struct launch_heir *heir = launch->options->heir;
+    const struct instance *instance = launch->instance;
+    char name[TAP_NAME_SIZE];
+
+    if (!network_read_tap(heir->home, instance->name, instance->nics[index].uuid, name))
+        return error_set(error, STATUS_STATE, "its tap is not known");
+    if (tap_take(heir->pid, heir->pidfd, name, &launch->taps[index], error) < 0)
+        return -1;
+    if (launch->taps[index].queues == launch->queues)
+        return 0;
+    return error_set(error, STATUS_STATE, "tap %s: has %zu queues open instead of %zu", name,
+                     launch->taps[index].queues, launch->queues);
+}
+
+static int open_vhost(struct launch *launch, size_t index, struct error *error)
+{
+    for (size_t queue = 0; launch->want_vhost && queue < launch->queues; queue++) {
+        launch->vhost[index][queue] = tap_open_vhost();
+        if (launch->vhost[index][queue] < 0)
+            return error_errno(error, STATUS_FAILED, "/dev/vhost-net");
+    }
+    return 0;
+}
+
 static int bring_up_nic(struct launch *launch, size_t index, struct error *error)
 {
     const struct instance *instance = launch->instance;
@@ -50,6 +77,8 @@ static int bring_up_nic(struct launch *launch, size_t index, struct error *error
     bool vnet_hdr = hvparams_truth(instance->hvparams, "vnet_hdr") &&
                     strcmp(placement_nic_driver(instance), "virtio-net-pci") == 0;
 
+    if (launch->options->heir != NULL)
+        return take_over_nic(launch, index, error) < 0 ? -1 : open_vhost(launch, index, error);
     if (tap_make(nic->uuid, vnet_hdr, launch->queues, tap, error) < 0)
         return -1;
     launch->nics_up = index + 1;
@@ -60,11 +89,8 @@ static int bring_up_nic(struct launch *launch, size_t index, struct error *error
     if (!later &&
         network_write_tap(launch->rundir, instance->name, index, nic->uuid, tap->name, error) < 0)
         return -1;
-    for (size_t queue = 0; launch->want_vhost && queue < launch->queues; queue++) {
-        launch->vhost[index][queue] = tap_open_vhost();
-        if (launch->vhost[index][queue] < 0)
-            return error_errno(error, STATUS_FAILED, "/dev/vhost-net");
-    }
+    if (open_vhost(launch, index, error) < 0)
+        return -1;
     return later ? 0
                  : network_ifup(instance, index, tap->name, launch->node->path,
                                 launch->options->deadline, error);

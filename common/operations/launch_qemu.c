@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -25,6 +26,18 @@ static const char *instance_name(const struct launch *launch)
     return launch->instance->name;
 }
 
+/* At a clean end QEMU unlinks what it listened on, by the name that it was bound to. In place this one's sockets get other
+ * names, and the next QEMU's get those: so it is bound to a name that means something in this process only. */
+static void name_for_nobody(const struct launch *launch, enum launch_socket which,
+                            struct sockaddr_un *address)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    rundir_name(launch_socket_file(which), instance_name(launch), name);
+    snprintf(address->sun_path, sizeof(address->sun_path), "/proc/self/fd/%d/%.90s",
+             launch->rundir->fd, name);
+}
+
 static int bind_socket(const struct launch *launch, enum launch_socket which, int *descriptor,
                        struct error *error)
 {
@@ -35,6 +48,8 @@ static int bind_socket(const struct launch *launch, enum launch_socket which, in
     if (strlen(path) >= sizeof(address.sun_path))
         return error_set(error, STATUS_USAGE, "%s: longer than a socket's path can be", path);
     memcpy(address.sun_path, path, strlen(path) + 1);
+    if (launch->options->heir != NULL)
+        name_for_nobody(launch, which, &address);
     if (unlink(path) < 0 && errno != ENOENT)
         return error_errno(error, STATUS_FAILED, "%s", path);
     *descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -215,6 +230,7 @@ int launch_start_qemu(void *plan, struct error *error)
     struct launch *launch = plan;
 
     launch->plan.incoming = launch->options->incoming;
+    launch->plan.vnc_later = launch->options->heir != NULL;
     launch_number_descriptors(launch);
     AUTO_JSON json_t *words = cmdline_build(launch->instance, &launch->plan, error);
     if (words == NULL)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "migrate_disks.h"
+#include "migrate_inplace.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/transaction.h"
@@ -107,6 +108,7 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     /* The phase goes back before the guest runs on: from here on nothing can be committed any more. */
     migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_NONE);
     if (runtime_commit(session->rundir, runtime, error) < 0 ||
+        (inplace_is(runtime) && inplace_restore_taps(session, error) < 0) ||
         continue_here(session, qmp, deadline, error) < 0)
         return -1;
     channel_drop_credentials(qmp, deadline);
@@ -127,6 +129,8 @@ int source_finish(struct session *session, deadline_t deadline, struct messages 
     if (migration_rule(MIGRATION_SOURCE, migration_phase_of(&session->runtime), STAGE_FINISH) ==
         NULL)
         return migration_out_of_order(&session->runtime, STAGE_FINISH, error);
+    if (inplace_is(&session->runtime))
+        return inplace_adopt(session, deadline, warnings, error);
     if (session_is_live(session) &&
         powerdown_kill(session->rundir, session->name, &session->process, "migrated away",
                        clock_earlier(deadline, clock_deadline(END_MS)), error) < 0)

@@ -77,8 +77,10 @@ static void compare_versions(struct sending *sending, const json_t *answer)
 
     if (there == NULL || sscanf(there, "%d.%d.%d", &theirs[0], &theirs[1], &theirs[2]) != 3)
         return;
-    snprintf(sending->versions, sizeof(sending->versions), "%d.%d.%d here, %.20s there", mine[0],
-             mine[1], mine[2], there);
+    snprintf(sending->version, sizeof(sending->version), "%.20s", there);
+    snprintf(sending->versions, sizeof(sending->versions),
+             sending->options->in_place ? "%d.%d.%d now, %.20s then" : "%d.%d.%d here, %.20s there",
+             mine[0], mine[1], mine[2], there);
     if (mine[0] * 1000 + mine[1] > theirs[0] * 1000 + theirs[1])
         messages_add(&sending->result->warnings,
                      "QEMU %s: an older one may not understand what a newer one sends",
@@ -106,6 +108,8 @@ int sending_check_target(struct sending *sending, struct error *error)
     take_texts(answer, "problems", &sending->problems);
     copies_take_answer(sending, answer);
     sending->available_mib = json_number(answer, "available_mib", -1);
+    const char *program = json_text(answer, "program");
+    sending->program = memory_copy(program != NULL ? program : "?");
     compare_versions(sending, answer);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "migrate_inplace.h"
 #include "migrate_sending.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -101,7 +102,10 @@ int sending_open_remote(struct sending *sending, struct error *error)
     const char *const words[] = {"kvm-migrate", sending->name, "serve", NULL};
     AUTO_FREE char *command = remote_command(sending->options);
 
-    int result = remote_open(&sending->remote, command, words, error);
+    int result = sending->options->in_place
+                     ? inplace_open_remote(&sending->remote, sending->rundir, sending->node,
+                                           sending->name, error)
+                     : remote_open(&sending->remote, command, words, error);
     sending->remote.interrupted = sending->options->interrupted;
     return result;
 }
@@ -130,6 +134,12 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
         json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
     if (sending->session.runtime.state == RUNTIME_PAUSED)
         json_object_set_new(question, "paused", memory_json(json_string("yes")));
+    if (sending->options->in_place) {
+        if (inplace_accept(sending, question, answer, error) < 0)
+            return -1;
+        sending_take_warnings(sending, *answer);
+        return 0;
+    }
     sending->accepted = true;
     if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), answer, error) <
         0)
@@ -170,6 +180,8 @@ int sending_stream(struct sending *sending, int64_t port, const char *token, dea
 {
     if (token == NULL || strlen(token) != 32)
         return error_set(error, STATUS_FAILED, "the target gave no token");
+    if (sending->options->in_place)
+        return inplace_connect(sending, token, error);
     if (!sending->options->tunnel)
         return channel_connect(sending->address, port, token, deadline, error);
     int stream = connect_tunnel(sending, error);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "migrate_disks.h"
+#include "migrate_inplace.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -139,8 +140,10 @@ static int attach(struct local *local, struct remote *remote, json_t **answer, s
     AUTO_FREE char *command = local->options->remote != NULL
                                   ? memory_copy(local->options->remote)
                                   : memory_format("ssh root@%s", peer != NULL ? peer : "?");
+    bool here = inplace_is(&local->session.runtime);
 
-    if (remote_open(remote, command, words, error) < 0)
+    if ((here ? inplace_open_remote(remote, local->rundir, local->node, local->name, error)
+              : remote_open(remote, command, words, error)) < 0)
         return -1;
     return remote_ask(remote, json_pack("{s:s}", "stage", "attach"),
                       clock_deadline(MIGRATE_ANSWER_MS), answer, error);
@@ -158,9 +161,10 @@ static int recover_committed(struct local *local, struct error *error)
     struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
     AUTO_JSON json_t *answer = NULL;
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "commit_token"));
-    int result = attach(local, &remote, &answer, error);
+    bool adopting = inplace_is_adopting(&local->session.runtime);
+    int result = adopting ? 0 : attach(local, &remote, &answer, error);
 
-    if (result == 0)
+    if (result == 0 && !adopting)
         result = remote_ask(&remote, stage_request("commit", token),
                             clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
     remote_close(&remote);
@@ -306,6 +310,9 @@ static int abort_side(struct local *local, struct error *error)
         return target_abort(&local->session, local->token, clock_deadline(LOCAL_MS), warnings,
                             error);
     }
+    if (inplace_is(&local->session.runtime) &&
+        migration_phase_of(&local->session.runtime) == PHASE_SENDING)
+        return recover(local, error); /* nobody else can end the new QEMU */
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
     if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
         return -1;

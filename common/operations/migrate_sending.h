@@ -35,6 +35,8 @@ struct sending {
     deadline_t copy_end;   /* --deadline, of disks and memory together */
     int64_t available_mib; /* of the target's memory; -1: not known */
     char versions[64];     /* of QEMU on both sides */
+    char version[24];      /* of the other side's alone */
+    char *program;         /* in place: the new one; NULL: not told */
     bool accepted;         /* the target was asked to: it may hold an incoming QEMU */
     bool recorded;         /* "sending" is on our disk */
     bool committed;
@@ -43,6 +45,8 @@ struct sending {
     double began, copying; /* all of it, and `migrate` */
 };
 
+/* "sending" into the runtime file; once. */
+int sending_record(struct sending *sending, struct error *error);
 void sending_say(const struct sending *sending, const char *what);
 
 /* migrate_connect.c: lock, monitors, session with the target, and the stream for the memory. */

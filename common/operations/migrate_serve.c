@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "migrate_inplace.h"
 #include "migrate_serving.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
@@ -21,7 +22,7 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { TAIL_BYTES = 600, LOOK_MS = 500, POLL_MS = 5, END_MS = 10000, SETUP_MS = 60000 };
+enum { END_MS = 10000, SETUP_MS = 60000 };
 
 /* ---- the session ---- */
 
@@ -34,7 +35,7 @@ int serving_listen(struct serving *serving, const json_t *request, int64_t *port
         return channel_listen(address != NULL ? address : "127.0.0.1", port, &serving->listener,
                               error);
     struct sockaddr_un local = {.sun_family = AF_UNIX};
-    serving->tunnel_path = memory_format("%s/ctrl/%s.tunnel", serving->rundir.path, serving->name);
+    serving->tunnel_path = rundir_path(&serving->rundir, RUNDIR_TUNNEL, serving->name);
     snprintf(local.sun_path, sizeof(local.sun_path), "%s", serving->tunnel_path);
     unlink(serving->tunnel_path);
     serving->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -84,26 +85,36 @@ static void drop_landings(struct serving *serving, struct error *error)
     error_append(error, "; %s; there: 'kvm-migrate %s recover'", second.text, serving->name);
 }
 
-static int start_incoming(struct serving *serving, struct runtime *received,
-                          struct landings *landings, const json_t *request, struct error *error)
+/* Images that are copied are there only after landing_make, so what needs them is planned after it. */
+static int plan_launch(struct serving *serving, struct instance *instance, struct error *error)
 {
-    AUTO_LAUNCH struct launch *launch = NULL;
+    return launch_plan(&serving->rundir, serving->node, instance, serving->name, true,
+                       &serving->launch, &serving->warnings, error);
+}
+
+static int start_incoming(struct serving *serving, const json_t *request, struct error *error)
+{
     struct runtime *runtime = &serving->session.runtime;
-    struct launch_options options = {.incoming = true,
+    struct launch_options options = {.heir = serving->in_place ? &serving->heir : NULL,
+                                     .incoming = true,
                                      .deadline = clock_deadline(SETUP_MS),
                                      .observe = serving->options->observe};
     static const char *const keys[] = {"id", "commit_token", "abort_token", "peer", "paused"};
 
-    runtime_begin(runtime, &received->instance);
+    runtime_begin(runtime, &serving->received.instance);
     serving->session.has_runtime = true;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if (json_text(request, keys[i]) != NULL)
             migration_set_text(runtime, keys[i], json_text(request, keys[i]));
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_ACCEPTED);
-    if (landing_make(&serving->rundir, runtime, landings, error) < 0 ||
-        launch_plan(&serving->rundir, serving->node, &runtime->instance, serving->name, true,
-                    &launch, &serving->warnings, error) < 0 ||
-        launch_run(launch, runtime, &options, &serving->warnings, error) < 0) {
+    if (landing_make(&serving->rundir, runtime, &serving->landings, error) < 0 ||
+        (serving->launch == NULL && plan_launch(serving, &runtime->instance, error) < 0)) {
+        drop_landings(serving, error);
+        return -1;
+    }
+    if (serving->in_place)
+        inplace_note_display(runtime, serving->launch);
+    if (launch_run(serving->launch, runtime, &options, &serving->warnings, error) < 0) {
         drop_landings(serving, error);
         return -1;
     }
@@ -121,6 +132,9 @@ static int prepare_incoming(struct serving *serving, const json_t *request, cons
     if (qmp == NULL)
         return -1;
     serving->qmp = qmp;
+    if (serving->in_place &&
+        inplace_check_display(qmp, &serving->session.runtime.instance, deadline, error) < 0)
+        return -1;
     if (x509 != NULL)
         result = channel_certificates(&serving->session, qmp, x509, true, deadline, error);
     else if (key[0] != '\0')
@@ -141,43 +155,60 @@ static json_t *warnings_json(const struct serving *serving)
     return warnings;
 }
 
-/* accept: QEMU waits here, with taps and devices as the guest knows them. */
-static json_t *answer_accept(struct serving *serving, const json_t *request, struct error *error)
+/* All of accept that can be done before there is a QEMU. */
+static int plan_incoming(struct serving *serving, const json_t *request, struct error *error)
 {
-    AUTO_RUNTIME struct runtime received = {0};
-    AUTO_LANDINGS struct landings landings = {0};
     struct ending ending = {0};
-    char key[65] = "";
-    int64_t port = json_number(request, "port", 0);
 
-    if (serving->accepted) {
-        error_set(error, STATUS_STATE, "accepted already");
-        return NULL;
-    }
+    serving->port = json_number(request, "port", 0);
+    if (serving->accepted)
+        return error_set(error, STATUS_STATE, "accepted already");
     if (serving_open_rundir(serving, true, error) < 0 ||
-        serving_take_instance(serving, request, &received, error) < 0 ||
-        landing_read(request, &received.instance, &landings, error) < 0 ||
+        serving_take_instance(serving, request, &serving->received, error) < 0 ||
+        landing_read(request, &serving->received.instance, &serving->landings, error) < 0 ||
         session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
                      clock_deadline(serving->options->wait_lock_ms), error) < 0)
-        return NULL;
-    if (session_is_live(&serving->session)) {
-        error_set(error, STATUS_STATE, "an instance of this name runs here already");
-        return NULL;
-    }
-    if (migrate_hooks_pre(&serving->session, &received.instance, MIGRATION_TARGET,
+        return -1;
+    if (session_is_live(&serving->session))
+        return error_set(error, STATUS_STATE, "an instance of this name runs here already");
+    if (!serving->in_place && /* in place the other side's are this node's as well */
+        migrate_hooks_pre(&serving->session, &serving->received.instance, MIGRATION_TARGET,
                           json_text(request, "peer"), clock_deadline(MIGRATE_ANSWER_MS - 5000),
                           error) < 0)
-        return NULL;
+        return -1;
     if (serving->session.has_files &&
         session_clear(&serving->session, false, clock_deadline(SETUP_MS), &ending,
                       &serving->warnings, error) < 0)
-        return NULL;
+        return -1;
     if (serving->session.has_runtime)
         runtime_release(&serving->session.runtime);
     serving->session.has_runtime = false;
-    if (serving_listen(serving, request, &port, error) < 0 ||
-        reserve_port(serving, request, port, error) < 0 ||
-        start_incoming(serving, &received, &landings, request, error) < 0)
+    if (serving->in_place &&
+        (inplace_find_old(serving, error) < 0 || inplace_take_uid(serving, error) < 0))
+        return -1;
+    return serving_listen(serving, request, &serving->port, error) < 0 ||
+                   reserve_port(serving, request, serving->port, error) < 0
+               ? -1
+               : 0;
+}
+
+static json_t *answer_prepare(struct serving *serving, const json_t *request, struct error *error)
+{
+    serving->prepared = plan_incoming(serving, request, error) == 0 &&
+                        plan_launch(serving, &serving->received.instance, error) == 0;
+    return serving->prepared ? json_pack("{s:b}", "ok", 1) : NULL;
+}
+
+/* accept: QEMU waits here, with taps and devices as the guest knows them. */
+static json_t *answer_accept(struct serving *serving, const json_t *request, struct error *error)
+{
+    char key[65] = "";
+
+    if (!serving->prepared && plan_incoming(serving, request, error) < 0)
+        return NULL;
+    int result = start_incoming(serving, request, error);
+    launch_release(&serving->launch);
+    if (result < 0)
         return NULL;
     serving->accepted = true;
     if (json_truth(request, "tls", true) && json_text(request, "x509") == NULL) {
@@ -187,9 +218,9 @@ static json_t *answer_accept(struct serving *serving, const json_t *request, str
     if (prepare_incoming(serving, request, key, error) < 0)
         return NULL;
     migration_token(serving->token);
-    json_t *answer = json_pack("{s:b, s:I, s:I, s:s, s:s, s:o}", "ok", 1, "port", port, "disk_port",
-                               serving->disk_port, "token", serving->token, "key", key, "warnings",
-                               warnings_json(serving));
+    json_t *answer = json_pack("{s:b, s:I, s:I, s:s, s:s, s:o}", "ok", 1, "port", serving->port,
+                               "disk_port", serving->disk_port, "token", serving->token, "key", key,
+                               "warnings", warnings_json(serving));
     explicit_bzero(key, sizeof(key));
     return answer;
 }
@@ -282,6 +313,11 @@ static json_t *answer_attach(struct serving *serving, struct error *error)
     }
     serving->accepted = serving->session.has_runtime;
     serving->attached = true;
+    /* Of an accept that was killed before it had recorded anything. Elsewhere kvm-cleanup would find it. */
+    if (serving->in_place && !serving->accepted && !session_is_live(&serving->session) &&
+        session_clear(&serving->session, false, clock_deadline(SETUP_MS), NULL, &serving->warnings,
+                      error) < 0)
+        return NULL;
     const char *phase = serving->accepted
                             ? migration_phase_name(migration_phase_of(&serving->session.runtime))
                             : "gone";
@@ -299,6 +335,8 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
     }
     if (strcmp(stage, "check") == 0)
         return serving_check(serving, request, error);
+    if (serving->in_place && strcmp(stage, "prepare") == 0)
+        return answer_prepare(serving, request, error);
     if (strcmp(stage, "accept") == 0)
         return answer_accept(serving, request, error);
     if (strcmp(stage, "attach") == 0)
@@ -334,6 +372,9 @@ static enum status end_of_session(struct serving *serving)
 {
     struct error error = {0};
 
+    if (serving->in_place && serving->launch != NULL && !serving->session.has_runtime)
+        session_clear(&serving->session, false, clock_deadline(END_MS), NULL, &serving->warnings,
+                      &error); /* prepared, and no more */
     if (!serving->accepted || serving->attached ||
         migration_phase_of(&serving->session.runtime) == PHASE_NONE)
         return STATUS_DONE;
@@ -357,6 +398,8 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
 {
     struct serving serving = {.run_dir = run_dir,
                               .rundir = {.fd = -1},
+                              .home = {.fd = -1},
+                              .old = {.pidfd = -1},
                               .node = node,
                               .name = name,
                               .options = options,
@@ -365,7 +408,15 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     char *bytes = NULL, *line;
     size_t length = 0;
     bool ended = false;
+    AUTO_FREE char *next = inplace_path(run_dir);
+    struct error error = {0};
 
+    if (options->in_place) {
+        serving.run_dir = next;
+        serving.in_place = true;
+        if (rundir_open(&serving.home, run_dir, false, &error) < 0)
+            return log_error("%s", error.text), error.status;
+    }
     while ((line = remote_line(STDIN_FILENO, &bytes, &length, DEADLINE_NEVER, &ended)) != NULL) {
         answer_line(&serving, line);
         free(line);
@@ -373,6 +424,11 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
     enum status status = end_of_session(&serving);
     serving_stop_listening(&serving);
     qmp_release(&serving.qmp);
+    launch_release(&serving.launch);
+    landing_release(&serving.landings);
+    runtime_release(&serving.received);
+    monitor_forget(&serving.old);
+    rundir_close(&serving.home);
     if (serving.session.rundir != NULL)
         channel_forget_secret(&serving.session, true);
     free(serving.uri);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "migrate_inplace.h"
 #include "migrate_serving.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -40,6 +41,10 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
         runtime_parse(text, strlen(text), "received runtime", serving->name, received, error) < 0)
         return -1;
     json_t *hvparams = received->instance.hvparams;
+    if (serving->in_place) {
+        inplace_take_program(serving->node, hvparams);
+        return 0;
+    }
     const char *extra = hvparams_text(hvparams, "kvm_extra");
     if (extra[0] != '\0' && strcmp(extra, hvparams_text(own, "kvm_extra")) != 0)
         return error_set(error, STATUS_STATE,
@@ -57,17 +62,25 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
     return 0;
 }
 
+static int open_rundir(struct serving *serving, bool create, struct error *error)
+{
+    if (rundir_open(&serving->rundir, serving->run_dir, create, error) == 0)
+        return rundir_check_name(&serving->rundir, serving->name, error);
+    if (create || error->status != STATUS_STATE)
+        return -1;
+    serving->rundir = (struct rundir){.fd = -1, .path = memory_copy(serving->run_dir)};
+    return 0;
+}
+
 int serving_open_rundir(struct serving *serving, bool create, struct error *error)
 {
     /* What an earlier check opened need not be whole: an accept makes what is missing. */
     if (serving->rundir.fd >= 0 && !create)
         return 0;
     rundir_close(&serving->rundir);
-    if (rundir_open(&serving->rundir, serving->run_dir, create, error) == 0)
-        return rundir_check_name(&serving->rundir, serving->name, error);
-    if (create || error->status != STATUS_STATE)
+    if (open_rundir(serving, create, error) < 0)
         return -1;
-    serving->rundir = (struct rundir){.fd = -1, .path = memory_copy(serving->run_dir)};
+    serving->rundir.home = serving->in_place ? &serving->home : NULL;
     return 0;
 }
 
@@ -90,6 +103,7 @@ struct findings {
     struct messages problems, warnings;
     json_t *same; /* uuids of disks to be copied that are the source's own storage */
     char version[32];
+    char *program; /* QEMU's path here */
 };
 
 static void findings_release(struct findings *findings)
@@ -97,6 +111,7 @@ static void findings_release(struct findings *findings)
     messages_release(&findings->problems);
     messages_release(&findings->warnings);
     json_decref(findings->same);
+    free(findings->program);
 }
 
 static void add_problem(struct findings *findings, const struct error *error)
@@ -211,7 +226,10 @@ static void check_instance(struct serving *serving, const json_t *request,
         snprintf(findings->version, sizeof(findings->version), "%d.%d.%d", probe.major, probe.minor,
                  probe.micro);
     probe_release(&probe);
+    findings->program = memory_copy(hvparams_text(instance->hvparams, "kvm_path"));
     check_memory(instance, findings);
+    if (serving->in_place)
+        inplace_check(instance, &findings->problems);
     check_cpu(instance, request, findings);
     if (launch_plan(&serving->rundir, serving->node, &received.instance, serving->name, false,
                     &launch, &findings->warnings, &error) < 0)
@@ -240,9 +258,9 @@ json_t *serving_check(struct serving *serving, const json_t *request, struct err
         channel_check_certificates(json_text(request, "x509"), true, &findings.problems);
     check_instance(serving, request, &findings);
     return memory_json(json_pack(
-        "{s:b, s:o, s:o, s:O*, s:s, s:I}", "ok", 1, "problems", list_of(&findings.problems),
+        "{s:b, s:o, s:o, s:O*, s:s, s:s*, s:I}", "ok", 1, "problems", list_of(&findings.problems),
         "warnings", list_of(&findings.warnings), "same", findings.same, "qemu", findings.version,
-        "available_mib", (json_int_t)machine_available_mib()));
+        "program", findings.program, "available_mib", (json_int_t)machine_available_mib()));
 }
 
 /* ---- a stream that is thrown away ---- */

@@ -4,6 +4,7 @@
 #define KVM_OPERATIONS_MIGRATE_SERVING_H
 
 #include "migrate_disks.h"
+#include "kvm/operations/launch.h"
 
 struct serving {
     const char *run_dir;
@@ -11,9 +12,18 @@ struct serving {
     const struct node *node;
     const char *name;
     const struct migrate_options *options;
-    struct session session; /* with the lock, once accepted */
-    struct qmp *qmp;        /* kept from accept to the end: what is said while the guest is paused
+    struct session session;  /* with the lock, once accepted */
+    struct qmp *qmp;         /* kept from accept to the end: what is said while the guest is paused
                                must not wait for a greeting */
+    struct runtime received; /* and the plan made of it: accept carries it out */
+    struct landings landings;
+    struct launch *launch;
+    bool prepared;
+    int64_t port;
+    bool in_place; /* the instance runs on this node, in `home`, in the QEMU `old` */
+    struct rundir home;
+    struct qemu_process old;
+    struct launch_heir heir;
     bool accepted, attached;
     int listener;
     char token[33];

@@ -21,12 +21,19 @@ void sending_say(const struct sending *sending, const char *what)
         sending->options->observe(what);
 }
 
-static int record_sending(struct sending *sending, struct error *error)
+int sending_record(struct sending *sending, struct error *error)
 {
     struct runtime *runtime = &sending->session.runtime;
 
+    if (sending->recorded)
+        return 0;
+    AUTO_FREE char *taps = memory_copy(migration_text(runtime, "taps_before"));
     migration_clear(runtime);
     migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_SENDING);
+    if (sending->options->in_place) {
+        migration_set_text(runtime, "in_place", "yes");
+        migration_set_text(runtime, "taps_before", taps);
+    }
     migration_set_text(runtime, "peer", sending->options->target);
     migration_set_text(runtime, "commit_token", sending->commit_token);
     migration_set_text(runtime, "abort_token", sending->abort_token);
@@ -63,16 +70,43 @@ static int abort_target(struct sending *sending, json_t **answer, struct error *
     return error->status == STATUS_STATE ? 0 : -1;
 }
 
+/* What is to be typed when this side can't finish it; what it has the right to say by then. */
+static void say_next(const struct sending *sending, const char *stage, const char *token,
+                     struct error *error)
+{
+    if (sending->options->in_place)
+        error_append(error, "'kvm-migrate %s recover' finishes or undoes it", sending->name);
+    else
+        error_append(error,
+                     "'kvm-migrate %s recover --remote ...' here, or there: kvm-migrate %s %s "
+                     "--token %s",
+                     sending->name, sending->name, stage, token);
+}
+
+static void say_untold(const struct sending *sending, bool dead, struct error *error)
+{
+    error->status = STATUS_INCOMPLETE;
+    if (dead) {
+        error_append(error,
+                     "; QEMU here has ended; 'kvm-migrate %s recover --remote ...' asks %s "
+                     "whether the whole guest is there",
+                     sending->name, sending->options->target);
+        return;
+    }
+    error_append(error, "; the guest runs here; if anything of it is left on %s: ",
+                 sending->options->target);
+    say_next(sending, "abort", sending->abort_token, error);
+}
+
 static void undo(struct sending *sending, struct error *error)
 {
     struct error second = {0};
 
     if (sending->committed) {
         error->status = STATUS_INCOMPLETE;
-        error_append(error,
-                     "; the guest belongs to %s now; 'kvm-migrate %s recover --remote ...' "
-                     "here finishes it, or there: kvm-migrate %s commit --token %s",
-                     sending->options->target, sending->name, sending->name, sending->commit_token);
+        error_append(error, "; the guest belongs to %s now; ",
+                     sending->options->in_place ? "the new QEMU" : sending->options->target);
+        say_next(sending, "commit", sending->commit_token, error);
         return;
     }
     bool dead = source_has_ended(sending);
@@ -85,18 +119,7 @@ static void undo(struct sending *sending, struct error *error)
     }
     AUTO_JSON json_t *answer = NULL;
     if (sending->accepted && abort_target(sending, &answer, &second) < 0) {
-        error->status = STATUS_INCOMPLETE;
-        if (dead)
-            error_append(error,
-                         "; QEMU here has ended; 'kvm-migrate %s recover --remote ...' asks %s "
-                         "whether the whole guest is there",
-                         sending->name, sending->options->target);
-        else
-            error_append(error,
-                         "; the guest runs here; if anything of it is left on %s: 'kvm-migrate %s "
-                         "recover --remote ...' here, or there: kvm-migrate %s abort --token %s",
-                         sending->options->target, sending->name, sending->name,
-                         sending->abort_token);
+        say_untold(sending, dead, error);
         copies_tell_remains(&sending->copies, sending->options->target, error);
         return;
     }
@@ -147,10 +170,14 @@ static void tell_result(struct sending *sending)
         "{s:s, s:I, s:I, s:I, s:f}", "target", sending->options->target, "total_time_ms", total,
         "downtime_ms", downtime, "bytes", bytes, "seconds", clock_wall() - sending->began));
     free(sending->result->text);
-    sending->result->text = memory_format(
-        "runs on %s now: took %s, downtime %lld ms, %lld MiB sent, %lld MiB/s",
-        sending->options->target, span, (long long)downtime, (long long)(bytes / 1048576),
-        (long long)(total > 0 ? bytes / total * 1000 / 1048576 : 0));
+    AUTO_FREE char *where =
+        sending->options->in_place
+            ? memory_format("in QEMU %s (%s)", sending->version, sending->program)
+            : memory_format("on %s", sending->options->target);
+    sending->result->text =
+        memory_format("runs %s now: took %s, downtime %lld ms, %lld MiB sent, %lld MiB/s", where,
+                      span, (long long)downtime, (long long)(bytes / 1048576),
+                      (long long)(total > 0 ? bytes / total * 1000 / 1048576 : 0));
     copies_tell(sending);
 }
 
@@ -159,7 +186,7 @@ static int go(struct sending *sending, struct error *error)
     AUTO_JSON json_t *answer = NULL;
 
     if (sending_accept(sending, &answer, error) < 0 || sending_compare(sending, error) < 0 ||
-        sending_connect(sending, answer, error) < 0 || record_sending(sending, error) < 0 ||
+        sending_connect(sending, answer, error) < 0 || sending_record(sending, error) < 0 ||
         copies_begin(sending, answer, error) < 0 || copies_watch(sending, error) < 0 ||
         sending_begin(sending, error) < 0 || sending_watch(sending, error) < 0)
         return -1;
@@ -211,8 +238,10 @@ static void tell_hooks(struct sending *sending)
     struct error error = {0};
     json_t *question = memory_json(json_pack("{s:s}", "stage", "hooks"));
 
-    if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), &answer,
-                   &error) == 0)
+    if (sending->options->in_place) /* nobody else has any */
+        json_decref(question);
+    else if (remote_ask(&sending->remote, question, clock_deadline(MIGRATE_ANSWER_MS), &answer,
+                        &error) == 0)
         sending_take_warnings(sending, answer);
     else
         messages_add(&sending->result->warnings, "post hooks on %s: %s", sending->options->target,
@@ -246,6 +275,8 @@ static int run(struct sending *sending, struct error *error)
         return rehearsed(sending, error);
     sending_say(sending, "end QEMU here and clean up");
     qmp_release(&sending->qmp);
+    if (sending->options->in_place)
+        remote_close(&sending->remote); /* the new QEMU's monitor is needed now */
     if (source_finish(&sending->session, clock_deadline(SETUP_MS), &sending->result->warnings,
                       error) < 0)
         return -1;
@@ -284,6 +315,7 @@ void migrate_to(const struct rundir *rundir, const struct node *node, const char
     copies_release(&sending.copies);
     messages_release(&sending.problems);
     free(sending.uri);
+    free(sending.program);
     json_decref(sending.plan);
     json_decref(sending.last);
 }

@@ -137,6 +137,11 @@ int session_check_settled(const struct session *session, struct error *error)
 /* Without the record the guest would be started here a second time, or could be run nowhere: the commit token is in it. */
 int session_check_kept(const struct session *session, struct error *error)
 {
+    if (session->has_runtime && migration_text(&session->runtime, "in_place") != NULL)
+        return error_set(error, STATUS_STATE,
+                         "its change of QEMU in place was interrupted; 'kvm-migrate %s recover' "
+                         "finishes or undoes it",
+                         session->name);
     if (!session->has_runtime || migration_phase_of(&session->runtime) != PHASE_COMMITTED)
         return 0;
     return error_set(error, STATUS_STATE,

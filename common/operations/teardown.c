@@ -46,6 +46,7 @@ static const struct {
     {RUNDIR_AGENT, false, "guest agent socket"},
     {RUNDIR_VNC, false, "VNC socket"},
     {RUNDIR_SPICE, false, "SPICE socket"},
+    {RUNDIR_TUNNEL, false, "socket for the memory of a migration"},
     {RUNDIR_KEYMAP, false, "keymap"},
     {RUNDIR_PID, false, "pid file"},
     {RUNDIR_UID, true, "uid taken from the pool"},
@@ -184,6 +185,19 @@ static void remove_chroot(struct teardown *teardown)
     }
     messages_add(teardown->warnings, "the chroot was not empty: moved to %s/%s",
                  teardown->rundir->path, target);
+}
+
+int teardown_chroot(const struct rundir *rundir, const char *name, struct messages *warnings,
+                    struct error *error)
+{
+    struct teardown teardown = {.rundir = rundir, .name = name, .warnings = warnings};
+
+    remove_chroot(&teardown);
+    if (teardown.failures.count == 0)
+        return 0;
+    messages_error(&teardown.failures, STATUS_INCOMPLETE, error);
+    messages_release(&teardown.failures);
+    return -1;
 }
 
 /* ---- the whole ---- */

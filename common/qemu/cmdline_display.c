@@ -71,7 +71,8 @@ static void add_vnc(json_t *words, const struct instance *instance, const struct
     const json_t *hvparams = instance->hvparams;
     AUTO_FREE char *address = text_double_commas(plan->vnc_address);
     AUTO_FREE char *value =
-        address[0] == '/'
+        plan->vnc_later ? memory_copy("none")
+        : address[0] == '/'
             ? memory_format("unix:%s/%s.vnc", address, instance->name)
             : memory_format("%s:%" PRId64, address, instance->network_port - VNC_FIRST_PORT);
 

@@ -31,6 +31,7 @@ static const struct {
     [RUNDIR_AGENT] = {"ctrl", ".qga", true},
     [RUNDIR_VNC] = {"ctrl", ".vnc", true},
     [RUNDIR_SPICE] = {"ctrl", ".spice", true},
+    [RUNDIR_TUNNEL] = {"ctrl", ".tunnel", true},
     [RUNDIR_RUNTIME] = {"conf", ".runtime", false},
     [RUNDIR_NIC] = {"nic", "", false},
     [RUNDIR_KEYMAP] = {"keymap", "", false},

@@ -11,9 +11,9 @@
 
 static const char *const no_suffix[] = {"", NULL};
 static const char *const runtime_suffix[] = {".runtime", NULL};
-static const char *const control_suffixes[] = {".monitor",  ".qmp",    ".query", ".kvmd",
-                                               ".shutdown", ".serial", ".qga",   ".vnc",
-                                               ".spice",    ".events", NULL};
+static const char *const control_suffixes[] = {".monitor",  ".qmp",    ".query",  ".kvmd",
+                                               ".shutdown", ".serial", ".qga",    ".vnc",
+                                               ".spice",    ".events", ".tunnel", NULL};
 static const char *const events_suffix[] = {".jsonl", NULL};
 static const char *const log_suffix[] = {".log", NULL};
 

@@ -56,6 +56,10 @@ killed() { # EVERY SCENARIO
     expect_output " 0 failed"
 }
 
+@test "killed at its system calls, a change of QEMU in place leaves one guest that runs, whatever is typed" {
+    killed 29 in-place
+}
+
 @test "killed at its system calls, kvm-start leaves what kvm-start, kvm-stop and kvm-cleanup finish" {
     killed 23 start
 }

@@ -178,7 +178,7 @@ make_run_dir() {
 
 # Files of the instance in the run directory, lock aside.
 files_of() { # NAME
-    [[ ! -d $RUN_DIR ]] || (cd "$RUN_DIR" && find . -mindepth 2 \( -name "$1" -o -name "$1.*" \) ! -path './lock/*' | sort)
+    [[ ! -d $RUN_DIR ]] || (cd "$RUN_DIR" && find . -mindepth 2 \( -name "$1" -o -name "$1.*" \)  ! -path '*/lock/*' | sort)
 }
 
 expect_nothing_left() { # NAME

@@ -157,8 +157,8 @@ expect_mark() { # on the node where it runs now
 
 # ---- who ran when ----
 
-watch_runs() {
-    "$TESTS/bats/runs" "$TEST_DIR/a" "$TEST_DIR/b" >"$TEST_DIR/runs" 2>&1 3>&- &
+watch_runs() { # [RUN_DIR RUN_DIR]: of both nodes
+    "$TESTS/bats/runs" "${1:-$TEST_DIR/a}" "${2:-$TEST_DIR/b}" >"$TEST_DIR/runs" 2>&1 3>&- &
     runs_pid=$!
     wait_until 10 grep -q watching "$TEST_DIR/runs"
 }

@@ -15,7 +15,7 @@ static struct rundir rundir_of(struct scratch *scratch)
 {
     mkdirat(scratch->fd, "events", 0700);
     mkdirat(scratch->fd, "log", 0700);
-    return (struct rundir){scratch->fd, scratch->path};
+    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
 }
 
 /* Event lines as QEMU and the suite write them; the run began at 1000 s. */

@@ -17,7 +17,7 @@ static deadline_t generous(void)
 
 static struct rundir rundir_of(struct scratch *scratch)
 {
-    return (struct rundir){scratch->fd, scratch->path};
+    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
 }
 
 TEST(alive, "the holder of the pid file's lock is found, and no longer when it has ended")

@@ -19,7 +19,7 @@ static bool has_qemu(void)
 
 static struct rundir rundir_of(struct scratch *scratch)
 {
-    return (struct rundir){scratch->fd, scratch->path};
+    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
 }
 
 /* An executable script in the place of QEMU; its path, which the caller frees. */

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include "kvm/base/error.h"
 
 enum { TAP_NAME_SIZE = 16, TAP_QUEUES_MAX = 32 };
@@ -24,6 +25,18 @@ struct tap {
  * On failure nothing is left. */
 int tap_make(const char *uuid, bool vnet_hdr, size_t queues, struct tap *tap, struct error *error);
 void tap_close(struct tap *tap); /* closes the descriptors; zeroed and closed ones are fine */
+
+/* All queues of the tap `name` that the process has open, as copies of its descriptors (the same open files: only one of
+ * both may use them at a time). */
+int tap_take(pid_t pid, int pidfd, const char *name, struct tap *tap, struct error *error);
+
+/* What a QEMU that opens a tap resets although another one uses it. False: a tap without vnet_hdr, which has none. */
+struct tap_manner {
+    int header; /* bytes before each packet, as the guest's driver wants them */
+    unsigned offloads;
+};
+bool tap_read_manner(const struct tap *tap, struct tap_manner *manner);
+int tap_set_manner(const struct tap *tap, const struct tap_manner *manner, struct error *error);
 
 bool tap_exists(const char *name); /* an interface of that name */
 

@@ -10,6 +10,7 @@
 #define KVM_OPERATIONS_LAUNCH_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <jansson.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
@@ -18,7 +19,16 @@
 #include "kvm/state/rundir.h"
 #include "kvm/state/runtime.h"
 
+/* In place: the QEMU that has the guest now. Its taps are taken over; what is recorded is what will be true when its
+ * files have become the new one's. */
+struct launch_heir {
+    const struct rundir *home;
+    pid_t pid;
+    int pidfd;
+};
+
 struct launch_options {
+    const struct launch_heir *heir;    /* NULL: there is nobody to take over from */
     bool incoming;                     /* wait for a migration; implies that nothing runs */
     bool paused;                       /* leave the guest's CPUs stopped */
     deadline_t deadline;               /* of the whole start */

@@ -51,6 +51,7 @@ struct migrate_options {
     bool auto_converge;
     bool plain_tcp;
     bool tunnel;
+    bool in_place; /* a new QEMU on this node */
     bool non_live;
     bool rehearse;
     int64_t timeout_ms; /* of everything but the copy */

@@ -33,6 +33,10 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
 char *teardown_vnc_socket(const struct instance *instance);
 int teardown_remove_vnc_socket(const struct instance *instance, struct error *error);
 
+/* The chroot alone: an empty one goes, anything in it moves to quarantine, with a warning. */
+int teardown_chroot(const struct rundir *rundir, const char *name, struct messages *warnings,
+                    struct error *error);
+
 /* The findings and what would be done, without doing it: array of {"finding", "action"}; new reference. */
 json_t *teardown_explain(const struct rundir *rundir, const struct node *node, const char *name,
                          const struct runtime *runtime);

@@ -42,6 +42,7 @@ struct cmdline_plan {
     const bool *vhost;  /* per NIC */
     const char *chroot; /* path; NULL: none */
     const char *run_as; /* "UID:GID" for -runas / -run-with user= (only with chroot); NULL: none */
+    bool vnc_later;     /* it gets its address by QMP, when another QEMU has left it */
     const char *vnc_address;     /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
     const char *spice_address;   /* resolved: "10.0.0.1", "::1"; NULL: no SPICE */
     const char *spice_directory; /* holds spice-ca.pem and spice.pem */

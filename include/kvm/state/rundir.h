@@ -12,24 +12,25 @@
 #include "kvm/base/error.h"
 
 enum rundir_file {
-    RUNDIR_PID,           /* pid/NAME */
-    RUNDIR_UID,           /* uid/NAME */
-    RUNDIR_MONITOR,       /* ctrl/NAME.monitor: HMP, for other tools */
-    RUNDIR_QMP,           /* ctrl/NAME.qmp: actions, under the lock */
-    RUNDIR_QUERY,         /* ctrl/NAME.query: queries */
-    RUNDIR_KVMD,          /* ctrl/NAME.kvmd: monitor for the watcher of user_shutdown */
-    RUNDIR_SHUTDOWN,      /* ctrl/NAME.shutdown: Ganeti's mark "the user shut it down" */
-    RUNDIR_SERIAL,        /* ctrl/NAME.serial */
-    RUNDIR_AGENT,         /* ctrl/NAME.qga */
-    RUNDIR_VNC,           /* ctrl/NAME.vnc */
-    RUNDIR_SPICE,         /* ctrl/NAME.spice */
-    RUNDIR_RUNTIME,       /* conf/NAME.runtime */
-    RUNDIR_NIC,           /* nic/NAME, a directory of INDEX and UUID files */
-    RUNDIR_KEYMAP,        /* keymap/NAME */
-    RUNDIR_CHROOT,        /* chroot/NAME, a directory */
-    RUNDIR_LOCK,          /* lock/NAME, never unlinked */
-    RUNDIR_EVENTS,        /* events/NAME.jsonl */
-    RUNDIR_LOG,           /* log/NAME.log */
+    RUNDIR_PID,      /* pid/NAME */
+    RUNDIR_UID,      /* uid/NAME */
+    RUNDIR_MONITOR,  /* ctrl/NAME.monitor: HMP, for other tools */
+    RUNDIR_QMP,      /* ctrl/NAME.qmp: actions, under the lock */
+    RUNDIR_QUERY,    /* ctrl/NAME.query: queries */
+    RUNDIR_KVMD,     /* ctrl/NAME.kvmd: monitor for the watcher of user_shutdown */
+    RUNDIR_SHUTDOWN, /* ctrl/NAME.shutdown: Ganeti's mark "the user shut it down" */
+    RUNDIR_SERIAL,   /* ctrl/NAME.serial */
+    RUNDIR_AGENT,    /* ctrl/NAME.qga */
+    RUNDIR_VNC,      /* ctrl/NAME.vnc */
+    RUNDIR_SPICE,    /* ctrl/NAME.spice */
+    RUNDIR_TUNNEL,   /* ctrl/NAME.tunnel: where the memory of a migration comes in, for a moment */
+    RUNDIR_RUNTIME,  /* conf/NAME.runtime */
+    RUNDIR_NIC,      /* nic/NAME, a directory of INDEX and UUID files */
+    RUNDIR_KEYMAP,   /* keymap/NAME */
+    RUNDIR_CHROOT,   /* chroot/NAME, a directory */
+    RUNDIR_LOCK,     /* lock/NAME, never unlinked */
+    RUNDIR_EVENTS,   /* events/NAME.jsonl */
+    RUNDIR_LOG,      /* log/NAME.log */
     RUNDIR_EVENTS_SOCKET, /* ctrl/NAME.events: of the socket form of the event log; nobody connects */
     RUNDIR_FILE_COUNT,
 };
@@ -39,6 +40,8 @@ enum { RUNDIR_PATH_MAX = 512 };
 struct rundir {
     int fd;     /* O_DIRECTORY | O_CLOEXEC */
     char *path; /* absolute, no trailing slash */
+    /* Of RUN_DIR/next alone, where a QEMU begins that is to take the place of another one: that one's. Borrowed. */
+    const struct rundir *home;
 };
 
 /* Open; with `create` make it and its sub-directories where missing (0700, root). Without `create` a
