@@ -18,7 +18,7 @@
 #include "kvm/qemu/device.h"
 #include "kvm/state/check.h"
 
-enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200 };
+enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200, NAME_SIZE = 128 };
 
 void landing_release(struct landings *landings)
 {
@@ -48,14 +48,41 @@ static bool is_taken(const struct landings *landings, int index)
     return false;
 }
 
-/* The place becomes the disk's, also where Ganeti looks for it. */
+/* "/dev/GROUP/VOLUME", and nothing below. */
+static bool names_volume(const char *path, char group[NAME_SIZE], char volume[NAME_SIZE])
+{
+    char rest[2];
+    return strlen(path) < NAME_SIZE &&
+           sscanf(path, "/dev/%127[^/]/%127[^/]%1s", group, volume, rest) == 2;
+}
+
+/* Where Ganeti looks for it, and what it takes it for: a volume that became a file is one. */
+static void tell_place(struct disk *disk, const char *path)
+{
+    char group[NAME_SIZE], volume[NAME_SIZE];
+    bool device = strncmp(path, "/dev/", 5) == 0;
+    bool was_volume = strcmp(disk->dev_type, "plain") == 0 || strcmp(disk->dev_type, "lvm") == 0;
+    json_t *logical = NULL;
+
+    if (was_volume && names_volume(path, group, volume)) {
+        logical = json_pack("[ss]", group, volume);
+    } else if (!device || was_volume || strcmp(disk->dev_type, "file") == 0) {
+        logical = json_pack("[ss]", "loop", path);
+        json_object_set_new(disk->object, "dev_type", memory_json(json_string("file")));
+    } else {
+        logical = json_pack("[ss]", "manual", path);
+        json_object_set_new(disk->object, "dev_type", memory_json(json_string("blockdev")));
+    }
+    json_object_set_new(disk->object, "logical_id", memory_json(logical));
+    if (json_array_size(json_member(disk->object, "children")) > 0)
+        json_object_set_new(disk->object, "children", memory_json(json_array()));
+}
+
+/* The place becomes the disk's. */
 static void move_disk(struct disk *disk, const char *path)
 {
-    json_t *logical = json_member(disk->object, "logical_id");
-    const char *old = json_string_value(json_array_get(logical, 1));
-
-    if (old != NULL && disk->path != NULL && strcmp(old, disk->path) == 0)
-        json_array_set_new(logical, 1, memory_json(json_string(path)));
+    if (disk->path != NULL && strcmp(disk->path, path) != 0)
+        tell_place(disk, path);
     free(disk->path);
     disk->path = memory_copy(path);
     disk_refresh(disk);

@@ -14,7 +14,13 @@
 #include "kvm/base/process.h"
 #include "kvm/qemu/peripheral.h"
 
-enum { POLL_MS = 1, DROP_MS = 10000 };
+enum {
+    POLL_MS = 1,
+    DROP_MS = 10000,
+    OPEN_SECONDS = 5,
+    ALIVE_EVERY_MS = 2000,
+    ANSWER_MS = 30000, /* of a session that is slow or was interrupted for a while */
+};
 
 static const char prefix[] = "kvm-copy-";
 
@@ -108,8 +114,37 @@ static int failed(struct sending *sending, const struct copy *copy, struct error
 
 /* ---- the way there ---- */
 
+/* The target's QEMU may hang while its node answers for it: the guest's writes would wait for it then. */
+static int check_alive(struct sending *sending, struct error *error)
+{
+    if (remote_ask(&sending->remote, json_pack("{s:s}", "stage", "alive"),
+                   clock_deadline(ANSWER_MS), NULL, error) == 0)
+        return 0;
+    if (error->status == STATUS_TIMEOUT) /* it is its time that is up, and ours is not waited for */
+        error->status = STATUS_FAILED;
+    return error_prefix(error, "copying the disks");
+}
+
+/* QEMU waits in blockdev-add, and the guest with it; from 7.0 on for a limited time. */
+static bool knows_open_timeout(struct qmp *qmp)
+{
+    AUTO_JSON json_t *schema =
+        ask_list(qmp, "query-qmp-schema", NULL, clock_deadline(SETUP_MS), NULL);
+    size_t i, k;
+    json_t *type, *member;
+
+    json_array_foreach (schema, i, type) {
+        json_array_foreach (json_member(type, "members"), k, member) {
+            const char *name = json_text(member, "name");
+            if (name != NULL && strcmp(name, "open-timeout") == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 static int add_client(struct sending *sending, const struct copy *copy, const char *host,
-                      int64_t port, struct error *error)
+                      int64_t port, bool limited, struct error *error)
 {
     const struct migrate_options *options = sending->options;
     AUTO_FREE char *service = memory_format("%lld", (long long)port);
@@ -119,6 +154,8 @@ static int add_client(struct sending *sending, const struct copy *copy, const ch
 
     if (!options->plain_tcp)
         json_object_set_new(node, "tls-creds", memory_json(json_string("kvm-suite-tls")));
+    if (limited)
+        json_object_set_new(node, "open-timeout", memory_json(json_integer(OPEN_SECONDS)));
     if (options->tls_x509 != NULL)
         json_object_set_new(node, "tls-hostname", memory_json(json_string(options->target)));
     if (qmp_call(sending->qmp, "blockdev-add", node, clock_deadline(MIGRATE_CONNECT_MS), NULL,
@@ -159,10 +196,11 @@ int copies_begin(struct sending *sending, const json_t *answer, struct error *er
         return 0;
     sending_say(sending, "connect for the disks");
     AUTO_FREE char *host = channel_host(sending->address, error);
-    if (host == NULL)
+    if (host == NULL || check_alive(sending, error) < 0)
         return -1;
+    bool limited = knows_open_timeout(sending->qmp);
     for (size_t i = 0; i < copies->count; i++)
-        if (add_client(sending, &copies->items[i], host, port, error) < 0)
+        if (add_client(sending, &copies->items[i], host, port, limited, error) < 0)
             return -1;
     /* QEMU's own connections notice a cut link only by what we set. */
     channel_watch_process(process->pid, process->pidfd, port);
@@ -235,10 +273,14 @@ struct migrate_disk_progress *copies_progress(const struct copies *copies)
 int copies_watch(struct sending *sending, struct error *error)
 {
     size_t busy = sending->copies.count, before = busy;
+    deadline_t ask = clock_deadline(ALIVE_EVERY_MS);
 
     while (busy > 0) {
-        if (look(sending, &busy, error) < 0)
+        if (look(sending, &busy, error) < 0 ||
+            (clock_passed(ask) && check_alive(sending, error) < 0))
             return -1;
+        if (clock_passed(ask))
+            ask = clock_deadline(ALIVE_EVERY_MS);
         tell_progress(sending);
         if (busy != before)
             share_bandwidth(sending, before = busy);

@@ -22,7 +22,7 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { END_MS = 10000, SETUP_MS = 60000 };
+enum { END_MS = 10000, SETUP_MS = 60000, ALIVE_MS = 5000 };
 
 /* ---- the session ---- */
 
@@ -232,6 +232,16 @@ static json_t *answer_tree(struct serving *serving, struct error *error)
     return tree == NULL ? NULL : json_pack("{s:b, s:o}", "ok", 1, "tree", tree);
 }
 
+/* alive: QEMU here still does what it is asked to. */
+static json_t *answer_alive(struct serving *serving, struct error *error)
+{
+    char status[32];
+
+    if (monitor_status(serving->qmp, clock_deadline(ALIVE_MS), status, error) < 0)
+        return NULL;
+    return json_pack("{s:b}", "ok", 1);
+}
+
 static int receive_stream(struct serving *serving, deadline_t deadline, struct error *error)
 {
     AUTO_CLOSE int connection =
@@ -347,6 +357,8 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return serving_listen_only(serving, request, error);
     if (!serving->accepted && serving->listener >= 0 && strcmp(stage, "sink") == 0)
         return serving_sink(serving, error);
+    if (serving->qmp != NULL && strcmp(stage, "alive") == 0)
+        return answer_alive(serving, error);
     if (serving->qmp != NULL && strcmp(stage, "tree") == 0)
         return answer_tree(serving, error);
     if (serving->qmp != NULL && serving->listener >= 0 && strcmp(stage, "receive") == 0)

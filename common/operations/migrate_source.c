@@ -110,6 +110,9 @@ static void undo(struct sending *sending, struct error *error)
         return;
     }
     bool dead = source_has_ended(sending);
+    /* While this connection is still there: a QEMU that hangs in a write to the target takes no new one. */
+    if (sending->recorded && !dead)
+        copies_yank(sending->qmp, &sending->session.runtime, clock_deadline(SETTLE_MS));
     qmp_release(&sending->qmp);
     if (sending->recorded && !dead &&
         source_abort(&sending->session, clock_deadline(SWITCH_MS), &second) < 0) {

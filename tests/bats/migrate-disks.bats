@@ -50,6 +50,7 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     expect_runs_on b
     on b expect_mark
     expect_equal "$(copy_nodes b)" ""
+    expect_equal "$(jq -c '.[3][0][0] | [.dev_type, .logical_id]' "$TEST_DIR/b/conf/web1.runtime")" "[\"file\",[\"loop\",\"$TEST_DIR/there/first.img\"]]"
     expect_equal "$(jq -r '.[3][0][1], .[4].instance.disks[0].path' "$TEST_DIR/b/conf/web1.runtime" | sort -u)" "$TEST_DIR/there/first.img"
     on b writes_on /dev/vda
     cmp <(tail -c +5242881 "$first") <(tail -c +5242881 "$TEST_DIR/there/first.img")
@@ -68,6 +69,33 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     expect_equal "$(sha256sum "$first" "$second")" "$left"
     qemu-img check -q -U "$TEST_DIR/back/second.qcow2"
     qemu-img compare -q "$second" "$TEST_DIR/there/second.qcow2"
+}
+
+@test "the link is cut while the guest writes a disk that is copied: it stays, and its disk is whole" {
+    local image
+    two_nodes
+    mkdir "$TEST_DIR/there"
+    image=$(filled_disk first 8)
+    start web1 ".disks = [{path: \"$image\", cache: \"none\"}]"
+    mark
+    guest_run web1 'gt dw /dev/vda 1024 2000 >/dw.out 2>&1 &'
+    migrate_behind a to --bandwidth 1 --copy-disks --disk-path "0=$TEST_DIR/there/first.img"
+    wait_until 30 bash -c "'$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-block-jobs | grep -q running"
+    ip -n "$(namespace_of_node b)" link set "$(link_of b)" down
+    migrate_end
+    expect_status 1
+    expect_error "the guest runs here as before"
+    expect_runs_on a
+    expect_mark
+    expect_equal "$(copy_nodes a)" ""
+    expect_equal "$(find "$TEST_DIR/there" -type f)" ""
+    writes_on /dev/vda
+    ip -n "$(namespace_of_node b)" link set "$(link_of b)" up
+    guest_run web1 'gt dw /dev/vda 1024 2000 >/dw.out 2>&1 &'
+    migrate a to "${MILD[@]}" --copy-disks --disk-path "0=$TEST_DIR/there/first.img"
+    expect_status 0
+    expect_runs_on b
+    on b writes_on /dev/vda
 }
 
 # ---- confined, and with certificates ----
