@@ -51,7 +51,7 @@ static int place(struct plug *plug, int64_t wanted, struct error *error)
     const struct instance *instance = plug->hotplug->instance;
     const char *driver = placement_nic_driver(instance);
 
-    if (driver == NULL)
+    if (driver == NULL || placement_is_isa(driver))
         return error_set(error, STATUS_STATE, "nic_type \"%s\" can't be plugged",
                          hvparams_text(instance->hvparams, "nic_type"));
     return plug_choose_slot(plug, "nic", driver, wanted, error);

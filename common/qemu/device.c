@@ -277,6 +277,21 @@ json_t *device_netdev(const struct nic *nic, const char *const *names,
     return netdev;
 }
 
+/* The first has what the device has by itself. */
+static void put_isa_place(json_t *device, const struct nic *nic, const struct instance *instance)
+{
+    static const struct {
+        int port, interrupt;
+    } places[PLACEMENT_ISA_NICS] = {{0x300, 9}, {0x320, 10}, {0x340, 11}, {0x360, 3}};
+
+    for (size_t i = 0; i < instance->nic_count && i < PLACEMENT_ISA_NICS; i++) {
+        if (strcmp(instance->nics[i].uuid, nic->uuid) != 0)
+            continue;
+        put(device, "iobase", json_integer(places[i].port));
+        put(device, "irq", json_integer(places[i].interrupt));
+    }
+}
+
 json_t *device_nic(const struct nic *nic, const struct instance *instance, size_t queues,
                    int bootindex, bool no_rom)
 {
@@ -293,14 +308,17 @@ json_t *device_nic(const struct nic *nic, const struct instance *instance, size_
     put_text(device, "id", id);
     put_text(device, "netdev", id);
     put_text(device, "mac", nic->mac);
-    put_address(device, nic->hvinfo);
+    if (placement_is_isa(driver))
+        put_isa_place(device, nic, instance);
+    else
+        put_address(device, nic->hvinfo);
     if (queues > 1 && strncmp(driver, "virtio-net", strlen("virtio-net")) == 0) {
         put(device, "mq", json_true());
         put(device, "vectors", json_integer((json_int_t)(2 * queues + 2)));
     }
     if (bootindex > 0)
         put(device, "bootindex", json_integer(bootindex));
-    if (no_rom && strcmp(driver, "ne2k_isa") != 0) /* an ISA card has no ROM to leave out */
+    if (no_rom && !placement_is_isa(driver)) /* an ISA card has no ROM to leave out */
         put_text(device, "romfile", "");
     return device;
 }

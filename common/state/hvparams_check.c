@@ -10,13 +10,6 @@
 #include "kvm/base/transaction.h"
 #include "kvm/state/uri.h"
 
-/* Values of a supported parameter's closed set that can't be had yet. */
-static const struct {
-    const char *name, *value;
-} not_yet[] = {
-    {"nic_type", "ne2k_isa"},
-};
-
 static bool is_machine(const char *text)
 {
     return check_is_word(text, "._-+", 64);
@@ -146,30 +139,6 @@ static bool check_value(const struct check *check, const struct hvparam *param,
     return true;
 }
 
-static bool is_default(const struct hvparam *param, const json_t *value)
-{
-    if (param->type == HVPARAM_NUMBER)
-        return json_integer_value(value) == param->number;
-    if (param->type == HVPARAM_TRUTH)
-        return json_is_true(value) == (param->number != 0);
-    const char *text = json_string_value(value);
-
-    return strcmp(text, param->text) == 0;
-}
-
-static bool is_supported(const struct hvparam *param, const json_t *value)
-{
-    const char *text = json_string_value(value);
-
-    if (!param->supported)
-        return is_default(param, value);
-    for (size_t i = 0; text != NULL && i < COUNT(not_yet); i++) {
-        if (strcmp(not_yet[i].name, param->name) == 0 && strcmp(not_yet[i].value, text) == 0)
-            return false;
-    }
-    return true;
-}
-
 static const char *nearest_name(const char *name)
 {
     const char **names = memory_zeroed(hvparams_count + 1, sizeof(*names));
@@ -215,9 +184,7 @@ static void check_all(const json_t *given, const char *where, enum strictness st
             unknown_name(&check, key);
         if (param == NULL || json_is_null(value))
             continue;
-        if (check_value(&check, param, given, strictness == AS_LOADED) && strictness != AS_LOADED &&
-            !is_supported(param, value))
-            check_fail(&check, key, value, "not supported yet");
+        check_value(&check, param, given, strictness == AS_LOADED);
     }
 }
 

@@ -45,10 +45,15 @@ const char *placement_disk_driver(const struct disk *disk, const struct instance
     return NULL;
 }
 
+bool placement_is_isa(const char *driver)
+{
+    return strcmp(driver, "ne2k_isa") == 0;
+}
+
 const char *placement_nic_driver(const struct instance *instance)
 {
-    static const char *const models[] = {"e1000",    "e1000e", "i82551",  "i82557b", "i82559er",
-                                         "ne2k_pci", "pcnet",  "rtl8139", NULL};
+    static const char *const models[] = {"e1000",    "e1000e",   "i82551", "i82557b", "i82559er",
+                                         "ne2k_isa", "ne2k_pci", "pcnet",  "rtl8139", NULL};
     const char *type = hvparams_text(instance->hvparams, "nic_type");
 
     if (strcmp(type, "paravirtual") == 0)
@@ -246,7 +251,7 @@ static json_t *disk_hvinfo(const struct instance *instance, const struct disk *d
 
     placement_id("disk", disk->uuid, id);
     if (driver == NULL) {
-        error_set(error, STATUS_USAGE, "disk_type %s is not supported yet",
+        error_set(error, STATUS_USAGE, "disk_type %s is no model of today",
                   hvparams_text(instance->hvparams, "disk_type"));
         return NULL;
     }
@@ -294,17 +299,22 @@ static int place_nics(struct instance *instance, int from, struct placement *pla
     for (size_t i = 0; i < instance->nic_count; i++) {
         struct nic *nic = &instance->nics[i];
         char id[32];
-        int slot;
+        int slot = SLOT_NONE;
 
         if (json_object_size(nic->hvinfo) > 0)
             continue;
         if (driver == NULL)
-            return error_set(error, STATUS_USAGE, "nics[%zu]: nic_type %s is not supported yet", i,
+            return error_set(error, STATUS_USAGE, "nics[%zu]: nic_type %s is no model of today", i,
                              hvparams_text(instance->hvparams, "nic_type"));
         placement_id("nic", nic->uuid, id);
-        if (take(placement, from, id, &slot, error) != 0)
+        if (placement_is_isa(driver) && i >= PLACEMENT_ISA_NICS)
+            return error_set(error, STATUS_USAGE, "nics[%zu]: at most %d NICs of nic_type %s", i,
+                             PLACEMENT_ISA_NICS, driver);
+        if (!placement_is_isa(driver) && take(placement, from, id, &slot, error) != 0)
             return error_prefix(error, "nics[%zu]", i);
-        check_set(nic->object, "hvinfo", placement_hvinfo(instance, driver, id, slot));
+        check_set(nic->object, "hvinfo",
+                  placement_is_isa(driver) ? json_pack("{s:s, s:s}", "driver", driver, "id", id)
+                                           : placement_hvinfo(instance, driver, id, slot));
         nic_refresh(nic);
     }
     return 0;

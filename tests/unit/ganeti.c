@@ -104,13 +104,17 @@ static bool good_address(const json_t *hvinfo, const char *where)
 
     if (!has_only(hvinfo, known, where))
         return false;
-    if (id == NULL || strlen(id) > 31 || json_text(hvinfo, "driver") == NULL ||
-        json_text(hvinfo, "bus") == NULL)
+    const char *driver = json_text(hvinfo, "driver");
+    /* A device without a bus is passed over when slots are counted; one on a bus that its loader does not count is an
+     * error there. */
+    bool is_isa = driver != NULL && placement_is_isa(driver);
+    if (id == NULL || strlen(id) > 31 || driver == NULL ||
+        (json_text(hvinfo, "bus") == NULL) != is_isa)
         return wrong(where, "hvinfo lacks id, driver or bus");
     if (address != NULL && (strncmp(address, "0x", 2) != 0 ||
                             strspn(address + 2, "0123456789abcdef") != strlen(address + 2)))
         return wrong(where, "addr is no hexadecimal text");
-    if (strcmp(json_text(hvinfo, "bus"), "scsi.0") == 0 &&
+    if (!is_isa && strcmp(json_text(hvinfo, "bus"), "scsi.0") == 0 &&
         (!json_is_integer(json_object_get(hvinfo, "scsi-id")) ||
          !json_is_integer(json_object_get(hvinfo, "lun"))))
         return wrong(where, "scsi-id and lun are no numbers");

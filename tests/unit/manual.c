@@ -3,7 +3,7 @@
  * kvm-instance(5) and the table of hypervisor parameters agree. In the manual an entry is
  *
  *     .It Cm disk_cache Pq string , Li \(dqdefault\(dq
- *     text, which names every value of a closed set, and ".Em Not supported yet ." where that is so
+ *     text, which names every value of a closed set
  *     .Ql \(dqdisk_cache\(dq: \(dqnone\(dq
  */
 #include <ctype.h>
@@ -113,7 +113,6 @@ static bool first_line_is_right(const struct hvparam *param, const char *entry)
     return true;
 }
 
-/* The example of what is not supported yet is one of how it will be, with its right type. */
 static bool example_is_right(const struct hvparam *param, const char *entry)
 {
     AUTO_FREE char *start = memory_format("\n.Ql \\(dq%s\\(dq: ", param->name);
@@ -129,10 +128,7 @@ static bool example_is_right(const struct hvparam *param, const char *entry)
 
     if (example == NULL)
         return complain(param, "the example is not JSON");
-    if (param->supported)
-        hvparams_check(example, "example", &problems);
-    else
-        hvparams_check_loaded(example, "example", &problems);
+    hvparams_check(example, "example", &problems);
     return problems.count == 0 || complain(param, problems.items[0]);
 }
 
@@ -144,13 +140,6 @@ static bool values_are_named(const struct hvparam *param, const char *entry)
         if (!has_word(entry, param->choices[i]))
             good = complain(param, param->choices[i]);
     return good;
-}
-
-static bool support_is_told(const struct hvparam *param, const char *entry)
-{
-    bool said = strstr(entry, "\n.Em Not supported yet .\n") != NULL;
-
-    return said != param->supported || complain(param, "whether it is supported is told wrongly");
 }
 
 /* All parameters, so that one run tells every difference. */
@@ -179,11 +168,6 @@ TEST(values, "kvm-instance(5) names each value of an hvparam's closed set")
     return each_entry(values_are_named);
 }
 
-TEST(support, "kvm-instance(5) says which hvparams are not supported yet, and no others")
-{
-    return each_entry(support_is_told);
-}
-
 TEST(examples, "each hvparam has an example that the check accepts")
 {
     return each_entry(example_is_right);
@@ -203,4 +187,4 @@ TEST(no_more, "kvm-instance(5) has no hvparam that the table lacks")
     return true;
 }
 
-UNIT_MAIN(UNIT(types), UNIT(values), UNIT(support), UNIT(examples), UNIT(no_more))
+UNIT_MAIN(UNIT(types), UNIT(values), UNIT(examples), UNIT(no_more))

@@ -261,6 +261,24 @@ TEST(too_many, "more devices than slots are refused")
     return true;
 }
 
+TEST(isa_nics, "NICs of ISA take no slot, and there are at most four")
+{
+    AUTO_INSTANCE struct instance instance;
+    struct placement placement;
+    struct error error = {0};
+
+    CHECK_NUMBER(make("\"hvparams\": {\"nic_type\": \"ne2k_isa\"}, \"nics\": [" NIC("a") ", " NIC(
+                          "b") ", " NIC("c") ", " NIC("d") ", " NIC("e") "]",
+                      &instance),
+                 0);
+    CHECK_NUMBER(placement_assign(&instance, &placement, &error), -1);
+    CHECK_HAS(error.text, "nics[4]: at most 4 NICs of nic_type ne2k_isa");
+    CHECK_NUMBER(error.status, STATUS_USAGE);
+    CHECK_TEXT(hvinfo_text(instance.nics[0].hvinfo),
+               "{\"driver\":\"ne2k_isa\",\"id\":\"nic-aaaaaaaa-2222-4222\"}");
+    return true;
+}
+
 TEST(slots_from_text, "a slot is read from hvinfo only where it is one")
 {
     static const struct {
@@ -412,4 +430,4 @@ TEST(sd_cards, "an SD card takes the PCI slot that its controller gets")
 UNIT_MAIN(UNIT(order_on_pc), UNIT(sound_first), UNIT(controllers_fill), UNIT(cdroms),
           UNIT(sd_cards), UNIT(controllers_stay), UNIT(further_controllers), UNIT(reservations),
           UNIT(root_ports), UNIT(keeps_what_is_there), UNIT(ide_units), UNIT(sata_ports),
-          UNIT(too_many), UNIT(slots_from_text))
+          UNIT(too_many), UNIT(isa_nics), UNIT(slots_from_text))

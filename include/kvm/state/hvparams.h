@@ -32,7 +32,6 @@ struct hvparam {
     bool may_be_empty;          /* with choices: "" is allowed as well */
     bool is_path;               /* absolute normalised path when not empty */
     enum hvparam_scope scope;
-    bool supported;   /* false: any value but the default is refused "not supported yet" */
     const char *help; /* one line for kvm-instance(5) */
 };
 
@@ -41,13 +40,13 @@ extern const size_t hvparams_count;
 
 const struct hvparam *hvparams_find(const char *name); /* NULL: unknown */
 
-/* Check one object of given parameters (any subset): unknown names (nearest named), types, ranges,
- * choices, "not supported yet". `where` is prefixed: "web1.json: hvparams". Null means unset = the
+/* Check one object of given parameters (any subset): unknown names (nearest named), types, ranges and
+ * choices. `where` is prefixed: "web1.json: hvparams". Null means unset = the
  * default. Adds to `problems`. */
 void hvparams_check(const json_t *given, const char *where, struct messages *problems);
 
-/* The same for the hvparams of a runtime file: unknown names are kept as they are, and so is what this
- * suite does not support (another tool may have started the guest); types, ranges, choices and strings
+/* The same for the hvparams of a runtime file: unknown names are kept as they are, and so are words that
+ * this suite can't start (another tool may have started the guest); types, ranges, choices and strings
  * are checked all the same. */
 void hvparams_check_loaded(const json_t *given, const char *where, struct messages *problems);
 

@@ -50,6 +50,9 @@ void placement_id(const char *kind, const char *uuid, char *buffer);
 /* The frontend: virtio-blk-pci, scsi-hd, ide-hd …; virtio-net-pci, e1000 … NULL when the hvparams
  * name none. A disk's params.bus goes before disk_type. */
 const char *placement_disk_driver(const struct disk *disk, const struct instance *instance);
+/* A NIC of ISA has no slot, ports and interrupt by its place among the NICs, and can't be plugged. */
+enum { PLACEMENT_ISA_NICS = 4 };
+bool placement_is_isa(const char *driver);
 const char *placement_nic_driver(const struct instance *instance);
 
 /* The same for a CD-ROM: ide-cd, scsi-cd, virtio-blk-pci …; NULL: cdrom_disk_type is none that a CD-ROM can have. */
