@@ -2,8 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/io_uring.h>
 #include <linux/magic.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "kvm/host/machine.h"
 #include "kvm/base/memory.h"
@@ -20,6 +23,16 @@ int64_t machine_available_mib(void)
     if (file != NULL)
         fclose(file);
     return kib < 0 ? -1 : kib / 1024;
+}
+
+bool machine_has_io_uring(struct error *error)
+{
+    struct io_uring_params parameters = {0};
+    AUTO_CLOSE int ring = (int)syscall(SYS_io_uring_setup, 1, &parameters);
+
+    if (ring < 0)
+        error_errno(error, STATUS_USAGE, "io_uring_setup");
+    return ring >= 0;
 }
 
 static int64_t huge_number(int64_t page_kib, const char *what)

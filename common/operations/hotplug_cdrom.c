@@ -17,6 +17,7 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
 #include "kvm/state/media.h"
 #include "kvm/state/placement.h"
 #include "kvm/state/uri.h"
@@ -313,15 +314,15 @@ static int check_new(struct changing *changing, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
 
-    if (uri_is_web(changing->path)) {
-        AUTO_JSON json_t *node = uri_node(changing->path, error);
-        return node != NULL ? 0 : error_prefix(error, "PATH");
-    }
-    if (changing->path[0] != '/')
+    if (!uri_is_web(changing->path) && changing->path[0] != '/')
         return error_set(error, STATUS_USAGE,
                          "PATH: must be absolute, a URL, or \"eject\" (current value: \"%s\")",
                          changing->path);
-    image_check(changing->path, O_RDONLY, "PATH", &changing->is_block, &problems);
+    if (uri_is_web(changing->path))
+        image_check_uri(hvparams_text(changing->hotplug->instance->hvparams, "kvm_path"),
+                        changing->path, true, "PATH", &problems);
+    else
+        image_check(changing->path, O_RDONLY, "PATH", &changing->is_block, &problems);
     return problems.count > 0 ? messages_error(&problems, STATUS_USAGE, error) : 0;
 }
 

@@ -7,6 +7,7 @@
 #include "kvm/operations/image.h"
 #include "kvm/qemu/device.h"
 #include "kvm/qemu/peripheral.h"
+#include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
 
 const char *const hotplug_disk_keys[] = {
@@ -113,7 +114,10 @@ int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct e
     plug->object = disk->object;
     instance_check_unique(hotplug->instance, hotplug->name, &problems);
     instance_check_disk(hotplug->instance, disk, "add-disk", &problems);
-    if (!disk_is_userspace(disk))
+    if (disk_is_userspace(disk))
+        image_check_uri(hvparams_text(hotplug->instance->hvparams, "kvm_path"), disk->uri, true,
+                        "uri", &problems);
+    else
         image_check_disk(disk, hotplug->instance, "path", &adding->is_block, &problems);
     image_check_same(hotplug->instance, hotplug->name, &problems);
     if (problems.count > 0)

@@ -281,6 +281,22 @@ int launch_start_qemu(void *plan, struct error *error)
     return 0;
 }
 
+/* While QEMU opens its images it does not answer. */
+static int say_what_it_waits_for(const struct launch *launch, struct error *error)
+{
+    bool late = error->status == STATUS_TIMEOUT;
+
+    launch_say_what_qemu_said(launch, error);
+    for (size_t i = 0; late && i < launch->instance->disk_count; i++) {
+        if (!disk_is_userspace(&launch->instance->disks[i]))
+            continue;
+        error_append(error, "; QEMU may be waiting for the server of disks[%zu], %s", i,
+                     launch->instance->disks[i].uri);
+        break;
+    }
+    return -1;
+}
+
 /* QEMU is ready when it answers; that the answer is QEMU's own is proven by the peer's credentials. */
 int launch_meet_qemu(void *plan, struct error *error)
 {
@@ -292,7 +308,7 @@ int launch_meet_qemu(void *plan, struct error *error)
     if (launch->qmp == NULL && process_wait_gone(launch->pidfd, clock_deadline(100)))
         error_set(error, STATUS_FAILED, "QEMU (pid %d) has ended", (int)launch->pid);
     if (launch->qmp == NULL)
-        return launch_say_what_qemu_said(launch, error);
+        return say_what_it_waits_for(launch, error);
     if (monitor_status(launch->qmp, launch->options->deadline, status, error) < 0)
         return launch_say_what_qemu_said(launch, error);
     const char *expected = launch->options->incoming ? "inmigrate" : "prelaunch";

@@ -12,6 +12,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/host/machine.h"
 #include "kvm/operations/forecast.h"
+#include "kvm/operations/image.h"
 #include "kvm/operations/launch.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/probe.h"
@@ -234,6 +235,8 @@ static void check_instance(struct serving *serving, const json_t *request,
     if (launch_plan(&serving->rundir, serving->node, &received.instance, serving->name, false,
                     &launch, &findings->warnings, &error) < 0)
         add_problem(findings, &error);
+    else
+        image_check_uris(instance, serving->name, &findings->problems);
 }
 
 static json_t *list_of(const struct messages *messages)

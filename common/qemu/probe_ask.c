@@ -178,7 +178,7 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
 }
 
 static int refused_nodes(struct qmp *qmp, const json_t *node, deadline_t deadline,
-                         const char *driver, struct error *error)
+                         struct error *error)
 {
     struct error first = {0}, second = {0};
     AUTO_JSON json_t *asked = memory_json(json_deep_copy(node));
@@ -193,14 +193,9 @@ static int refused_nodes(struct qmp *qmp, const json_t *node, deadline_t deadlin
         return error_set(error, STATUS_FAILED, "its block drivers can't be asked for");
     if (strcmp(first.text, second.text) == 0)
         return 0;
-    return error_set(
-        error, STATUS_USAGE,
-        "this QEMU does not open it: %s; block driver %s may be in a package of its own, "
-        "such as qemu-block-extra",
-        second.text, driver);
+    return error_set(error, STATUS_USAGE, "%s", second.text);
 }
 
-/* `ask` talks to a QEMU that runs nothing. */
 static int with_asked(const char *binary, deadline_t deadline, const json_t *node, bool open,
                       struct error *error)
 {
@@ -213,7 +208,7 @@ static int with_asked(const char *binary, deadline_t deadline, const json_t *nod
     if (qmp == NULL)
         return error_prefix(error, "%s", binary);
     if (!open)
-        return refused_nodes(qmp, node, deadline, json_text(node, "driver"), error);
+        return refused_nodes(qmp, node, deadline, error);
     json_t *named = memory_json(json_deep_copy(node));
     json_object_set_new(named, "node-name", memory_json(json_string("kvm-suite-probe")));
     json_object_set_new(named, "read-only", json_true());

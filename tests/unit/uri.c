@@ -5,6 +5,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/probe.h"
+#include "kvm/state/check.h"
 #include "unit.h"
 
 static const char qemu[] = "/usr/bin/qemu-system-x86_64";
@@ -138,6 +139,80 @@ TEST(refused, "what is incomplete, ambiguous, unknown or secret is refused with 
     return true;
 }
 
+/* A name of up to 24 characters, odd ones among them; NULL-terminated. */
+static void make_name(char name[80], unsigned *state)
+{
+    static const char *const pieces[] = {"a",  "Z",  "0", ",", "=",        ":", "@", "/",
+                                         "\\", "\"", "'", " ", "%",        "&", "?", "#",
+                                         ";",  "{",  "}", "[", "\xc3\xa4", "-", "."};
+    size_t count = 1 + (*state = *state * 1103515245 + 12345) / 65536 % 24;
+
+    strcpy(name, "x"); /* a name that begins with a slash would end what is before it */
+    for (size_t i = 1; i < count; i++) {
+        *state = *state * 1103515245 + 12345;
+        strcat(name, pieces[*state / 65536 % (sizeof(pieces) / sizeof(pieces[0]))]);
+    }
+}
+
+static char *percent(const char *name)
+{
+    char *text = memory_copy("");
+
+    for (; *name != '\0'; name++) {
+        AUTO_FREE char *before = text;
+        bool plain = check_is_word((char[]){*name, '\0'}, ".", 1);
+        text = plain ? memory_format("%s%c", before, *name)
+                     : memory_format("%s%%%02x", before, (unsigned)(unsigned char)*name);
+    }
+    return text;
+}
+
+static char *backslashes(const char *name)
+{
+    char *text = memory_copy("");
+
+    for (; *name != '\0'; name++) {
+        AUTO_FREE char *before = text;
+        text = memory_format(strchr("/@:=\\", *name) != NULL ? "%s\\%c" : "%s%c", before, *name);
+    }
+    return text;
+}
+
+static bool member_is(const char *uri, const char *key, const char *expected)
+{
+    struct error error = {0};
+    AUTO_JSON json_t *node = uri_node(uri, &error);
+
+    if (node == NULL)
+        printf("# %s: %s\n", uri, error.text);
+    CHECK(node != NULL);
+    CHECK_TEXT(json_text(node, key), expected);
+    return true;
+}
+
+TEST(exactly, "whatever a name holds, written as the scheme wants it, arrives as exactly that name")
+{
+    unsigned state = 20140611;
+
+    for (int i = 0; i < 2000; i++) {
+        char name[80];
+        make_name(name, &state);
+        AUTO_FREE char *encoded = percent(name);
+        AUTO_FREE char *escaped = backslashes(name);
+        AUTO_FREE char *nbd = memory_format("nbd://host/%s", encoded);
+        AUTO_FREE char *gluster = memory_format("gluster://host/volume/%s", encoded);
+        AUTO_FREE char *iscsi = memory_format("iscsi://host/%s/3", encoded);
+        AUTO_FREE char *rbd =
+            memory_format("rbd:%s/%s@%s:id=%s", escaped, escaped, escaped, escaped);
+        AUTO_FREE char *plain = memory_format("nbd:host:1:exportname=%s", name);
+        CHECK(member_is(nbd, "export", name) && member_is(gluster, "path", name));
+        CHECK(member_is(iscsi, "target", name) && member_is(plain, "export", name));
+        CHECK(member_is(rbd, "pool", name) && member_is(rbd, "image", name));
+        CHECK(member_is(rbd, "snapshot", name) && member_is(rbd, "user", name));
+    }
+    return true;
+}
+
 /* Needs the drivers: a package of their own on Debian. */
 TEST(understood, "the real QEMU knows each node, every member and type of it")
 {
@@ -191,4 +266,5 @@ TEST(judged, "which storage it is and whether it can be written is told")
     return true;
 }
 
-UNIT_MAIN(UNIT(taken_apart), UNIT(refused), UNIT(understood), UNIT(opened), UNIT(judged))
+UNIT_MAIN(UNIT(taken_apart), UNIT(exactly), UNIT(refused), UNIT(understood), UNIT(opened),
+          UNIT(judged))

@@ -16,6 +16,18 @@ void image_check(const char *path, int flags, const char *where, bool *is_block,
 void image_check_disk(const struct disk *disk, const struct instance *instance, const char *where,
                       bool *is_block, struct messages *problems);
 
+/*
+ * A URI or URL that QEMU opens itself: does this binary have the driver? With `open` it is opened read-only, too, in a
+ * QEMU of its own, which takes at most 10 s: a running QEMU stands still, and its guest, while a server that does not
+ * answer is waited for.
+ */
+void image_check_uri(const char *binary, const char *uri, bool open, const char *where,
+                     struct messages *problems);
+
+/* The same, opening them, for all of an instance. */
+void image_check_uris(const struct instance *instance, const char *source,
+                      struct messages *problems);
+
 /* No image of the instance is there under two names, links included, unless nobody writes it. */
 void image_check_same(const struct instance *instance, const char *source,
                       struct messages *problems);
