@@ -21,19 +21,21 @@ enum { CLEANUP_TIMEOUT_MS = 60000, PARALLEL_CLEANUPS = 8 };
 struct options {
     struct cli_common common;
     int64_t parallel;
-    bool all, explain;
+    bool all, explain, force;
 };
 
 static const struct cli_option option_table[] = {
     {"all", 0, CLI_FLAG, offsetof(struct options, all), NULL,
      "every instance of the run directory that does not run", 0, 0},
+    {"force", 0, CLI_FLAG, offsetof(struct options, force), NULL,
+     "also the source of a post-copy that ended in the middle: its guest is lost", 0, 0},
     {"explain", 0, CLI_FLAG, offsetof(struct options, explain), NULL,
      "list every finding and what would be done, without doing it (the same as --dry-run)", 0, 0},
     {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (8)", 1,
      1000},
 };
 
-static const char *const usage[] = {"INSTANCE...|--all [--explain]", NULL};
+static const char *const usage[] = {"INSTANCE...|--all [--explain] [--force]", NULL};
 
 static const char *const notes[] = {"Without --timeout a clean-up may take 60 seconds.", NULL};
 
@@ -74,6 +76,7 @@ static int prepare(const struct options *options, const struct cli_arguments *na
 {
     job->cleanup = (struct cleanup_options){
         .explain = options->explain || options->common.dry_run,
+        .force = options->force,
         .skip_live = options->all,
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,

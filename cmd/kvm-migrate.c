@@ -29,7 +29,7 @@ struct options {
     const char *copy_disks;
     const char **disk_paths;
     int64_t port, bandwidth, downtime, deadline_ms, multifd, disk_port;
-    bool overwrite_disks, auto_converge, plain_tcp, tunnel, non_live, in_place;
+    bool overwrite_disks, auto_converge, postcopy, plain_tcp, tunnel, non_live, in_place;
 };
 
 #define OPTION(field) offsetof(struct options, field)
@@ -48,9 +48,11 @@ static const struct cli_option option_table[] = {
     {"deadline", 0, CLI_SECONDS, OPTION(deadline_ms), "SECONDS", "time for the copy (none)", 1,
      (int64_t)31 * 24 * 3600 * 1000},
     {"on-deadline", 0, CLI_TEXT, OPTION(on_deadline), "ACTION",
-     "then: cancel, or pause the guest so that the copy ends (cancel)", 0, 0},
+     "then: cancel, pause the guest so that the copy ends, or postcopy (cancel)", 0, 0},
     {"auto-converge", 0, CLI_FLAG, OPTION(auto_converge), NULL,
      "slow the guest down when the copy does not converge", 0, 0},
+    {"postcopy", 0, CLI_FLAG, OPTION(postcopy), NULL,
+     "after the first pass run the guest there, its memory follows", 0, 0},
     {"multifd", 0, CLI_NUMBER, OPTION(multifd), "N", "send the memory over N connections at once",
      1, 255},
     {"multifd-compression", 0, CLI_TEXT, OPTION(compression), "METHOD",
@@ -261,6 +263,16 @@ static int check_options(const struct options *options, struct error *error)
     if (options->multifd > 0 && options->tunnel)
         return error_set(error, STATUS_USAGE,
                          "--multifd and --tunnel exclude each other: a tunnel is one stream");
+    bool postcopy = options->postcopy ||
+                    (options->on_deadline != NULL && strcmp(options->on_deadline, "postcopy") == 0);
+    if (postcopy && (options->multifd > 0 || options->tunnel || options->non_live ||
+                     options->in_place || options->copy_disks != NULL))
+        return error_set(error, STATUS_USAGE, "post-copy and --%s exclude each other",
+                         options->multifd > 0 ? "multifd"
+                         : options->tunnel    ? "tunnel"
+                         : options->non_live  ? "non-live"
+                         : options->in_place  ? "in-place"
+                                              : "copy-disks");
     if (options->x509 != NULL && options->plain_tcp)
         return error_set(error, STATUS_USAGE, "--tls-x509 and --plain-tcp exclude each other");
     if (options->x509 != NULL && options->x509[0] != '/')
@@ -332,9 +344,10 @@ static int prepare(struct job *job, struct error *error)
         return error_set(error, STATUS_USAGE,
                          "--dry-run goes with to and rehearse only; 'status' "
                          "looks without changing anything");
-    if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0)
+    if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0 && strcmp(then, "postcopy") != 0)
         return error_set(error, STATUS_USAGE,
-                         "--on-deadline: must be cancel or pause (current value: \"%s\")", then);
+                         "--on-deadline: must be cancel, pause or postcopy (current value: \"%s\")",
+                         then);
     job->migrate = (struct migrate_options){
         .target = job->words.count > 2 ? job->words.items[2] : NULL,
         .remote = options->remote,
@@ -344,7 +357,9 @@ static int prepare(struct job *job, struct error *error)
         .bandwidth_mib = options->in_place && options->bandwidth < 0 ? 0 : options->bandwidth,
         .downtime_ms = options->downtime,
         .deadline_ms = options->deadline_ms,
-        .on_deadline = strcmp(then, "pause") == 0 ? ON_DEADLINE_PAUSE : ON_DEADLINE_CANCEL,
+        .on_deadline = strcmp(then, "pause") == 0      ? ON_DEADLINE_PAUSE
+                       : strcmp(then, "postcopy") == 0 ? ON_DEADLINE_POSTCOPY
+                                                       : ON_DEADLINE_CANCEL,
         .multifd = options->multifd,
         .multifd_compression = options->compression != NULL ? options->compression : "none",
         .tls_x509 = options->x509,
@@ -353,6 +368,7 @@ static int prepare(struct job *job, struct error *error)
         .disk_port = options->disk_port,
         .overwrite_disks = options->overwrite_disks,
         .auto_converge = options->auto_converge,
+        .postcopy = options->postcopy,
         .plain_tcp = options->plain_tcp || options->in_place,
         .tunnel = options->tunnel || options->in_place,
         .in_place = options->in_place,

@@ -5,6 +5,7 @@
 #include "migrate_disks.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/operations/migration.h"
 #include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
@@ -89,6 +90,14 @@ static int clean(struct session *session, deadline_t deadline, struct result *re
     return 0;
 }
 
+/* For this command alone: should it be killed, the file still says so. */
+static void forget_split(struct session *session)
+{
+    if (session->has_runtime && !session_is_live(session) &&
+        migration_phase_of(&session->runtime) == PHASE_SPLIT)
+        migration_clear(&session->runtime);
+}
+
 void cleanup_instance(const struct rundir *rundir, const struct node *node, const char *name,
                       const struct cleanup_options *options, struct result *result)
 {
@@ -99,6 +108,8 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     result->subject = memory_copy(name);
     int failed = session_open(&session, rundir, node, name, !options->explain,
                               clock_deadline(options->wait_lock_ms), &error);
+    if (failed == 0 && options->force)
+        forget_split(&session);
     if (failed == 0 && !session_is_live(&session))
         failed = session_check_kept(&session, &error);
     if (failed == 0 && options->explain && !session_is_live(&session))

@@ -24,6 +24,13 @@ void forecast_copy(const struct forecast_rates *rates, struct forecast *forecast
         dirty = rate / 2;
     double enough = rate * (double)rates->downtime_ms / 1000;
 
+    if (rates->postcopy) {
+        double span = left / rate, again = dirty * span < left ? dirty * span : left;
+        forecast->seconds = span + again / rate;
+        forecast->converges = true;
+        forecast->downtime_ms = HAND_OVER_MS;
+        return;
+    }
     for (int pass = 0; pass < PASSES_MAX && left > enough; pass++) {
         double span = left / rate;
         forecast->seconds += span;
@@ -59,9 +66,12 @@ char *forecast_verdict(const struct forecast_rates *rates, const struct forecast
     forecast_format_rate(rates->dirty, dirty);
     forecast_format_rate(forecast->rate, rate);
     if (!forecast->converges)
-        return memory_format("dirty %s > %s %s: use --auto-converge%s", dirty,
+        return memory_format("dirty %s > %s %s: use --auto-converge%s or --postcopy", dirty,
                              limited ? "bandwidth" : "link", rate,
-                             limited ? " or more --bandwidth" : "");
+                             limited ? ", more --bandwidth" : "");
+    if (rates->postcopy)
+        return memory_format("will arrive by post-copy in about %s, downtime about %lld ms", span,
+                             (long long)forecast->downtime_ms);
     return memory_format(
         "will %s in about %s, downtime about %lld ms%s", rates->paused ? "be copied" : "converge",
         span, (long long)forecast->downtime_ms,

@@ -95,6 +95,8 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     AUTO_QMP struct qmp *qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
     if (qmp == NULL)
         return -1;
+    if (postcopy_check_back(qmp, session->name, deadline, error) < 0)
+        return -1;
     copies_yank(qmp, runtime, clock_earlier(deadline, clock_deadline(SETTLE_MS)));
     cancel_copy(qmp, deadline);
     if (wait_until_settled(qmp, clock_earlier(deadline, clock_deadline(SETTLE_MS)), error) < 0)
@@ -110,6 +112,21 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     if (runtime_commit(session->rundir, runtime, error) < 0 ||
         (inplace_is(runtime) && inplace_restore_taps(session, error) < 0) ||
         continue_here(session, qmp, deadline, error) < 0)
+        return -1;
+    channel_drop_credentials(qmp, deadline);
+    return 0;
+}
+
+int source_continue(struct session *session, deadline_t deadline, struct error *error)
+{
+    AUTO_FREE char *path = rundir_path(session->rundir, RUNDIR_QMP, session->name);
+    AUTO_QMP struct qmp *qmp = qmp_connect_peer(path, session->process.pid, true, deadline, error);
+
+    char status[32];
+
+    if (qmp == NULL || monitor_status(qmp, deadline, status, error) < 0)
+        return -1;
+    if (strcmp(status, "postmigrate") == 0 && continue_here(session, qmp, deadline, error) < 0)
         return -1;
     channel_drop_credentials(qmp, deadline);
     return 0;

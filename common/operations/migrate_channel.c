@@ -195,16 +195,29 @@ char *channel_uri(const char *address, int64_t port, struct error *error)
     return memory_format(strchr(host, ':') != NULL ? "tcp:[%s]:%d" : "tcp:%s:%d", host, (int)port);
 }
 
-static bool peer_has_port(int connection, int64_t port)
+static bool end_has_port(int connection,
+                         int (*name)(int descriptor, struct sockaddr *address, socklen_t *size),
+                         int64_t port)
 {
-    struct sockaddr_storage peer;
-    socklen_t size = sizeof(peer);
+    struct sockaddr_storage end;
+    socklen_t size = sizeof(end);
 
-    if (getpeername(connection, (struct sockaddr *)&peer, &size) < 0)
+    if (name(connection, (struct sockaddr *)&end, &size) < 0)
         return false;
-    if (peer.ss_family == AF_INET)
-        return ntohs(((struct sockaddr_in *)&peer)->sin_port) == port;
-    return peer.ss_family == AF_INET6 && ntohs(((struct sockaddr_in6 *)&peer)->sin6_port) == port;
+    if (end.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&end)->sin_port) == port;
+    return end.ss_family == AF_INET6 && ntohs(((struct sockaddr_in6 *)&end)->sin6_port) == port;
+}
+
+/* glibc declares the name functions with a transparent union, which has no place in a pointer's type. */
+static int peer_name(int descriptor, struct sockaddr *address, socklen_t *size)
+{
+    return getpeername(descriptor, address, size);
+}
+
+static int own_name(int descriptor, struct sockaddr *address, socklen_t *size)
+{
+    return getsockname(descriptor, address, size);
 }
 
 /* The options belong to the socket, whoever holds it: a copy of QEMU's descriptor is enough to set them. */
@@ -220,7 +233,8 @@ size_t channel_watch_process(pid_t pid, int pidfd, int64_t port)
         if (!text_number(entry->d_name, 0, INT32_MAX, &number))
             continue;
         AUTO_CLOSE int copy = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
-        if (copy < 0 || !peer_has_port(copy, port))
+        if (copy < 0 ||
+            (!end_has_port(copy, peer_name, port) && !end_has_port(copy, own_name, port)))
             continue;
         channel_watch_link(copy);
         watched++;

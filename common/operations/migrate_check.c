@@ -97,6 +97,9 @@ int sending_check_target(struct sending *sending, struct error *error)
     json_object_update_new(question, where_to(sending));
     copies_ask(sending, question);
     json_object_set_new(question, "cpu_flags", memory_json(json_string(flags)));
+    json_object_set_new(question, "postcopy",
+                        memory_json(json_boolean(migrate_may_postcopy(
+                            &sending->session.runtime.instance, sending->options))));
     if (sending->options->tls_x509 != NULL) {
         channel_check_certificates(sending->options->tls_x509, false, &sending->problems);
         json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
@@ -245,6 +248,7 @@ int sending_measure(struct sending *sending, struct error *error)
         .bandwidth = json_number(parameters, "max-bandwidth", 0),
         .downtime_ms = json_number(parameters, "downtime-limit", 0),
         .slows_down = options->auto_converge,
+        .postcopy = migrate_may_postcopy(&sending->session.runtime.instance, options),
         .paused = migrate_is_non_live(&sending->session.runtime.instance, options)};
     struct forecast forecast;
 

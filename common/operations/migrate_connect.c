@@ -31,6 +31,29 @@ static int check_there(struct sending *sending, struct error *error)
     return session_check_recorded(session, error);
 }
 
+/* migration_caps is the node's to set, but some words go against what is promised, or don't go together. */
+static void check_capabilities(struct sending *sending)
+{
+    const struct instance *instance = &sending->session.runtime.instance;
+    const struct migrate_options *options = sending->options;
+    struct messages *problems = &sending->problems;
+
+    if (migrate_has_capability(instance, "release-ram"))
+        messages_add(problems, "hvparams.migration_caps: release-ram would throw away the memory "
+                               "that the way back needs");
+    if (!migrate_may_postcopy(instance, options))
+        return;
+    if (options->multifd > 0 || migrate_has_capability(instance, "multifd"))
+        messages_add(problems, "post-copy and multifd exclude each other");
+    if (options->tunnel)
+        messages_add(problems,
+                     "post-copy and --tunnel exclude each other: a cut tunnel can't be resumed");
+    if (options->copy_disks != NULL)
+        messages_add(problems, "post-copy and --copy-disks exclude each other");
+    if (migrate_is_non_live(instance, options))
+        messages_add(problems, "post-copy and a non-live migration exclude each other");
+}
+
 /* All that speaks against it on this side. */
 static int check_instance(struct sending *sending, struct error *error)
 {
@@ -52,6 +75,7 @@ static int check_instance(struct sending *sending, struct error *error)
                          "device %s is being added or removed; 'kvm-hotplug %s list' shows it",
                          uuid, sending->name);
     }
+    check_capabilities(sending);
     if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)
         return -1;
     bool stands = strcmp(status, "paused") == 0 || strcmp(status, "prelaunch") == 0;
@@ -132,6 +156,8 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
     copies_ask(sending, question);
     if (sending->options->tls_x509 != NULL)
         json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));
+    if (migrate_may_postcopy(&sending->session.runtime.instance, sending->options))
+        json_object_set_new(question, "postcopy", memory_json(json_string("yes")));
     if (sending->session.runtime.state == RUNTIME_PAUSED)
         json_object_set_new(question, "paused", memory_json(json_string("yes")));
     if (sending->options->in_place) {

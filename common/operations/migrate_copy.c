@@ -30,11 +30,12 @@ int sending_begin(struct sending *sending, struct error *error)
 
 /* ---- watching ---- */
 
-static void tell_progress(const struct sending *sending, const json_t *reply)
+struct migrate_progress migrate_progress_of(const json_t *reply, double seconds)
 {
     const json_t *ram = json_member(reply, "ram");
     const json_t *mbps = json_member(ram, "mbps");
-    struct migrate_progress progress = {
+
+    return (struct migrate_progress){
         .phase = json_text(reply, "status") != NULL ? json_text(reply, "status") : "setup",
         .transferred = json_number(ram, "transferred", 0),
         .remaining = json_number(ram, "remaining", 0),
@@ -43,13 +44,17 @@ static void tell_progress(const struct sending *sending, const json_t *reply)
         .dirty_bytes_per_s =
             json_number(ram, "dirty-pages-rate", 0) * json_number(ram, "page-size", 4096),
         .expected_downtime_ms = json_number(reply, "expected-downtime", -1),
-        .seconds = clock_wall() - sending->began,
+        .seconds = seconds,
     };
+}
+
+static void tell_progress(const struct sending *sending, const json_t *reply)
+{
+    struct migrate_progress progress = migrate_progress_of(reply, clock_wall() - sending->began);
     AUTO_FREE struct migrate_disk_progress *disks = copies_progress(&sending->copies);
 
     progress.disks = disks;
     progress.disk_count = sending->copies.count;
-
     if (sending->options->progress != NULL)
         sending->options->progress(&progress);
 }
@@ -62,6 +67,31 @@ int sending_copy_failed(const json_t *reply, const char *phase, struct error *er
                      why != NULL ? ": " : "", why != NULL ? why : "");
 }
 
+/* From here on QEMU stands before the switch-over as soon as it can, whether the copy converges or not. */
+static int start_postcopy(struct sending *sending, const char *why, struct error *error)
+{
+    if (sending->postcopy)
+        return 0;
+    sending_say(sending, why);
+    sending->postcopy = true;
+    return qmp_call(sending->qmp, "migrate-start-postcopy", NULL, clock_deadline(SETUP_MS), NULL,
+                    error) == QMP_DONE
+               ? 0
+               : -1;
+}
+
+/* A guest that has come to the end of the first pass and not to the end of the copy changes faster than it is sent. */
+static int check_first_pass(struct sending *sending, const json_t *reply, struct error *error)
+{
+    const char *phase = json_text(reply, "status");
+
+    if (!migrate_is_postcopy(&sending->session.runtime.instance, sending->options) ||
+        phase == NULL || strcmp(phase, "active") != 0 ||
+        json_number(json_member(reply, "ram"), "dirty-sync-count", 0) < 2)
+        return 0;
+    return start_postcopy(sending, "the first pass is over: switch to post-copy", error);
+}
+
 static int deadline_reached(struct sending *sending, bool *paused, struct error *error)
 {
     if (sending->options->on_deadline == ON_DEADLINE_PAUSE && !*paused) {
@@ -72,13 +102,15 @@ static int deadline_reached(struct sending *sending, bool *paused, struct error 
                    ? 0
                    : -1;
     }
+    if (sending->options->on_deadline == ON_DEADLINE_POSTCOPY)
+        return start_postcopy(sending, "the time is up: switch to post-copy", error);
     if (*paused)
         return 0;
     return error_set(
         error, STATUS_FAILED,
         "the copy did not converge by the deadline: the guest changes its memory faster "
-        "than it is sent; more --bandwidth or --downtime, --auto-converge, or "
-        "--on-deadline pause make it end");
+        "than it is sent; more --bandwidth or --downtime, --auto-converge, --postcopy, or "
+        "--on-deadline pause or postcopy make it end");
 }
 
 /* What QEMU has connected by itself notices a cut link only by what we set: done once all connections are there. */
@@ -134,7 +166,8 @@ int sending_watch(struct sending *sending, struct error *error)
             return -1;
         if (sending->options->interrupted != NULL && *sending->options->interrupted)
             return error_set(error, STATUS_FAILED, "interrupted");
-        if (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0)
+        if (check_first_pass(sending, reply, error) < 0 ||
+            (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0))
             return -1;
         bool lost = false;
         if (wait_for_pause(sending->qmp, &lost))

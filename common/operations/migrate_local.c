@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The stages by files and QEMU of this side alone, and recover, which asks the other side where it can. */
+/* The stages by files and QEMU of this side alone. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -10,24 +10,15 @@
 
 #include "migrate_disks.h"
 #include "migrate_inplace.h"
+#include "migrate_local.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/peripheral.h"
 
-enum { LOCAL_MS = 60000, LOOK_MS = 3000 };
+enum { LOOK_MS = 3000 };
 
-struct local {
-    const struct rundir *rundir;
-    const struct node *node;
-    const char *name;
-    const char *token;
-    const struct migrate_options *options;
-    struct session session;
-    struct result *result;
-};
-
-static void set_text(struct local *local, char *text)
+void local_say(struct local *local, char *text)
 {
     free(local->result->text);
     local->result->text = text;
@@ -45,7 +36,7 @@ static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
     return *qmp == NULL ? NULL : migrate_query(*qmp, clock_deadline(LOOK_MS), error);
 }
 
-/* "disks 45 %, 1 of 2 ready; "; "" when none travel. The caller frees. */
+/* "; disks 45 %, 1 of 2 ready"; "" when none travel. The caller frees. */
 static char *tell_disks(const json_t *disks)
 {
     int64_t copied = 0, total = 0;
@@ -59,9 +50,29 @@ static char *tell_disks(const json_t *disks)
     }
     if (json_array_size(disks) == 0)
         return memory_copy("");
-    return memory_format("disks %lld %%, %zu of %zu ready; ",
+    return memory_format("; disks %lld %%, %zu of %zu ready",
                          (long long)(total > 0 ? copied * 100 / total : 0), ready,
                          json_array_size(disks));
+}
+
+/* The target's QEMU does not tell; the caller frees. */
+static char *what_is_left(const json_t *reply)
+{
+    const json_t *ram = json_member(reply, "ram");
+
+    if (json_number(ram, "total", 0) == 0)
+        return memory_copy("");
+    return memory_format("; %lld of %lld MiB left",
+                         (long long)json_number(ram, "remaining", 0) / 1048576,
+                         (long long)json_number(ram, "total", 0) / 1048576);
+}
+
+/* What goes on by itself in QEMU needs nobody before its end. */
+static const char *advice(const struct runtime *runtime)
+{
+    return migration_phase_of(runtime) == PHASE_FILLING
+               ? "; nobody drives it here, 'recover' on the source goes on with it"
+               : "; nobody drives it, 'recover' finishes or undoes it";
 }
 
 static int tell_status(struct local *local, struct error *error)
@@ -87,23 +98,21 @@ static int tell_status(struct local *local, struct error *error)
                             copies_state(qmp, clock_deadline(LOOK_MS)));
     bool busy = rundir_lock_holder(local->rundir, local->name, holder, sizeof(holder));
     if (!known) {
-        set_text(local, memory_format("no migration is under way%s%s", busy ? "; busy: " : "",
-                                      busy ? holder : ""));
+        local_say(local, memory_format("no migration is under way%s%s", busy ? "; busy: " : "",
+                                       busy ? holder : ""));
         return 0;
     }
-    const json_t *ram = json_member(reply, "ram");
     AUTO_FREE char *disks = tell_disks(json_member(local->result->detail, "disks"));
-    set_text(local,
-             memory_format("%s, %s%s%s; %s%lld of %lld MiB left%s%s",
-                           migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source",
-                           migration_phase_name(migration_phase_of(runtime)),
-                           status != NULL ? ", QEMU says " : "", status != NULL ? status : "",
-                           disks, (long long)json_number(ram, "remaining", 0) / 1048576,
-                           (long long)json_number(ram, "total", 0) / 1048576,
-                           busy ? "; driven by "
-                                : "; nobody drives it, 'recover' finishes or "
-                                  "undoes it",
-                           busy ? holder : ""));
+    AUTO_FREE char *left = what_is_left(reply);
+    local_say(
+        local,
+        memory_format(
+            "%s, %s%s%s%s%s%s%s%s",
+            migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source",
+            migration_phase_name(migration_phase_of(runtime)), status != NULL ? ", QEMU says " : "",
+            status != NULL ? status : "", disks, left,
+            migration_is_split(runtime) ? "; its memory is on both nodes, end neither QEMU" : "",
+            busy ? "; driven by " : advice(runtime), busy ? holder : ""));
     return 0;
 }
 
@@ -115,6 +124,9 @@ static int cancel(struct local *local, struct error *error)
     if (migration_phase_of(&local->session.runtime) != PHASE_SENDING ||
         !local->session.has_runtime || qmp == NULL || reply == NULL)
         return migration_out_of_order(&local->session.runtime, STAGE_ABORT, error);
+    if (postcopy_is(json_text(reply, "status")))
+        return error_set(error, STATUS_STATE,
+                         "cancel: too late, post-copy has begun and memory is on both sides");
     if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE ||
         (migration_disks(&local->session.runtime) != NULL &&
          copies_cancel(qmp, clock_deadline(LOOK_MS), error) < 0))
@@ -127,165 +139,7 @@ static int cancel(struct local *local, struct error *error)
     if (phase != NULL && strcmp(phase, "completed") == 0)
         return error_set(error, STATUS_STATE,
                          "cancel: too late, everything has been copied and the target takes over");
-    set_text(local, memory_copy("cancelled: the command that drives it goes back and says so"));
-    return 0;
-}
-
-/* ---- recover ---- */
-
-static int attach(struct local *local, struct remote *remote, json_t **answer, struct error *error)
-{
-    const char *const words[] = {"kvm-migrate", local->name, "serve", NULL};
-    const char *peer = migration_text(&local->session.runtime, "peer");
-    AUTO_FREE char *command = local->options->remote != NULL
-                                  ? memory_copy(local->options->remote)
-                                  : memory_format("ssh root@%s", peer != NULL ? peer : "?");
-    bool here = inplace_is(&local->session.runtime);
-
-    if ((here ? inplace_open_remote(remote, local->rundir, local->node, local->name, error)
-              : remote_open(remote, command, words, error)) < 0)
-        return -1;
-    return remote_ask(remote, json_pack("{s:s}", "stage", "attach"),
-                      clock_deadline(MIGRATE_ANSWER_MS), answer, error);
-}
-
-static json_t *stage_request(const char *stage, const char *token)
-{
-    return memory_json(json_pack("{s:s, s:s*}", "stage", stage, "token", token));
-}
-
-/* Committed: the target owns the guest. It is told so again, and only when it says that the guest runs does QEMU end
- * here. */
-static int recover_committed(struct local *local, struct error *error)
-{
-    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
-    AUTO_JSON json_t *answer = NULL;
-    AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "commit_token"));
-    bool adopting = inplace_is_adopting(&local->session.runtime);
-    int result = adopting ? 0 : attach(local, &remote, &answer, error);
-
-    if (result == 0 && !adopting)
-        result = remote_ask(&remote, stage_request("commit", token),
-                            clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
-    remote_close(&remote);
-    if (result < 0) {
-        error->status = STATUS_INCOMPLETE;
-        return error_append(
-            error,
-            "; the guest belongs to the target: on %s 'kvm-migrate %s commit --token "
-            "%s' runs it, then 'kvm-migrate %s finish --token %s' here",
-            migration_text(&local->session.runtime, "peer"), local->name, token, local->name,
-            token);
-    }
-    if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
-        0)
-        return -1;
-    set_text(local, memory_copy("finished: the guest runs on the target, cleaned up here"));
-    return 0;
-}
-
-static bool waits(const char *phase)
-{
-    return phase != NULL && (strcmp(phase, "accepted") == 0 || strcmp(phase, "ready") == 0);
-}
-
-/* This side has gone back: the target is told, now or by a later recover. `done` is what has been reached. */
-static int tell_target(struct local *local, const char *done, struct error *error)
-{
-    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
-    const struct runtime *runtime = &local->session.runtime;
-    const char *token = migration_text(runtime, "abort_token");
-    AUTO_JSON json_t *answer = NULL;
-    int result = attach(local, &remote, &answer, error);
-
-    if (result == 0 && waits(json_text(answer, "phase")))
-        result = remote_ask(&remote, stage_request("abort", token),
-                            clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
-    remote_close(&remote);
-    if (result < 0 && error->status != STATUS_STATE) {
-        error->status = STATUS_INCOMPLETE;
-        error_prefix(error, "%s, but the target does not know", done);
-        return error_append(error,
-                            "; 'kvm-migrate %s recover' again, or on %s: kvm-migrate %s abort "
-                            "--token %s",
-                            local->name, migration_text(runtime, "peer"), local->name, token);
-    }
-    set_text(local, memory_copy(done));
-    return source_forget(&local->session, error);
-}
-
-/* QEMU here has ended without a commit. When the target has voted, the whole guest is there, and it is not too late. */
-static int recover_without_qemu(struct local *local, struct error *error)
-{
-    struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
-    struct runtime *runtime = &local->session.runtime;
-    AUTO_JSON json_t *answer = NULL;
-    int result = attach(local, &remote, &answer, error);
-    const char *phase = json_text(answer, "phase");
-    bool whole = phase != NULL && strcmp(phase, "ready") == 0 && json_truth(answer, "live", false);
-
-    remote_close(&remote);
-    if (result < 0 && error->status != STATUS_STATE) {
-        error->status = STATUS_INCOMPLETE;
-        return error_append(error, "; QEMU here has ended, and only the target can tell whether "
-                                   "the whole guest is there");
-    }
-    migration_set_phase(runtime, MIGRATION_SOURCE, whole ? PHASE_COMMITTED : PHASE_NONE);
-    if (runtime_commit(local->rundir, runtime, error) < 0)
-        return -1;
-    if (whole)
-        return recover_committed(local, error);
-    AUTO_FREE char *text =
-        memory_format("undone, but QEMU here has ended before the whole guest was on the target: "
-                      "'kvm-cleanup %s', then it can be started again",
-                      local->name);
-    return tell_target(local, text, error);
-}
-
-static int recover_sending(struct local *local, struct error *error)
-{
-    if (!session_is_live(&local->session))
-        return recover_without_qemu(local, error);
-    if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
-        return -1;
-    return tell_target(local, "undone: the guest runs here", error);
-}
-
-static int recover(struct local *local, struct error *error)
-{
-    const struct runtime *runtime = &local->session.runtime;
-
-    if (local->session.has_runtime && migration_phase_of(runtime) == PHASE_NONE &&
-        migration_side_of(runtime) == MIGRATION_SOURCE &&
-        migration_text(runtime, "abort_token") != NULL)
-        return tell_target(local, "undone before: the guest runs here", error);
-    if (!local->session.has_runtime || migration_phase_of(runtime) == PHASE_NONE) {
-        set_text(local, memory_copy("nothing to recover: no migration is under way here"));
-        return 0;
-    }
-    switch (migration_phase_of(runtime)) {
-    case PHASE_SENDING:
-        return recover_sending(local, error);
-    case PHASE_COMMITTED:
-        return recover_committed(local, error);
-    case PHASE_ACCEPTED:
-        if (target_abort(&local->session, NULL, clock_deadline(LOCAL_MS), &local->result->warnings,
-                         error) < 0)
-            return -1;
-        set_text(local, memory_copy("undone: it had not been promised to run here, the source has "
-                                    "the guest"));
-        return 0;
-    case PHASE_READY:
-        return error_set(error, STATUS_INCOMPLETE,
-                         "the whole guest is here, paused, but only the source knows who owns it: "
-                         "run 'kvm-migrate %s recover' there; it gives the command for this side "
-                         "when it can't reach it. If the source is gone for ever and was never "
-                         "committed, its runtime file tells the token",
-                         local->name);
-    case PHASE_NONE:
-    case PHASE_GONE:
-        break;
-    }
+    local_say(local, memory_copy("cancelled: the command that drives it goes back and says so"));
     return 0;
 }
 
@@ -306,19 +160,19 @@ static int abort_side(struct local *local, struct error *error)
     struct messages *warnings = &local->result->warnings;
 
     if (migration_side_of(&local->session.runtime) == MIGRATION_TARGET) {
-        set_text(local, memory_copy("aborted: nothing of it is here any more"));
+        local_say(local, memory_copy("aborted: nothing of it is here any more"));
         return target_abort(&local->session, local->token, clock_deadline(LOCAL_MS), warnings,
                             error);
     }
     if (inplace_is(&local->session.runtime) &&
         migration_phase_of(&local->session.runtime) == PHASE_SENDING)
-        return recover(local, error); /* nobody else can end the new QEMU */
+        return local_recover(local, error); /* nobody else can end the new QEMU */
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
     if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
         return -1;
-    set_text(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
-                                  "abort --token %s",
-                                  local->name, token != NULL ? token : "?"));
+    local_say(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
+                                   "abort --token %s",
+                                   local->name, token != NULL ? token : "?"));
     return 0;
 }
 
@@ -328,27 +182,27 @@ static int run_stage(struct local *local, const char *action, struct error *erro
     deadline_t deadline = clock_deadline(LOCAL_MS);
 
     if (strcmp(action, "recover") == 0)
-        return recover(local, error);
+        return local_recover(local, error);
     if (need_runtime(local, error) < 0)
         return -1;
     if (strcmp(action, "abort") == 0)
         return abort_side(local, error);
     if (strcmp(action, "vote") == 0) {
-        set_text(local, memory_copy("ready: everything has arrived"));
+        local_say(local, memory_copy("ready: everything has arrived"));
         return target_vote(&local->session, NULL, -1, deadline, error);
     }
     if (strcmp(action, "commit") == 0) {
-        set_text(local, memory_copy("the guest runs here"));
+        local_say(local, memory_copy("the guest runs here"));
         return target_commit(&local->session, NULL, local->token, deadline, warnings, error);
     }
     /* Without the token the target is asked first: ending this side while the guest has not arrived would leave the
      * token that makes it run nowhere but there. */
     const char *expected = migration_text(&local->session.runtime, "commit_token");
     if (migration_phase_of(&local->session.runtime) == PHASE_COMMITTED && local->token == NULL)
-        return recover_committed(local, error);
+        return local_recover_committed(local, error);
     if (local->token != NULL && (expected == NULL || strcmp(local->token, expected) != 0))
         return error_set(error, STATUS_STATE, "finish: this is not the commit token");
-    set_text(local, memory_copy("cleaned up: the guest runs on the target"));
+    local_say(local, memory_copy("cleaned up: the guest runs on the target"));
     return source_finish(&local->session, deadline, warnings, error);
 }
 
@@ -377,7 +231,7 @@ void migrate_local(const struct rundir *rundir, const struct node *node, const c
     }
     if (failed < 0) {
         result->status = error.status;
-        set_text(&local, memory_copy(error.text));
+        local_say(&local, memory_copy(error.text));
     }
 }
 

@@ -69,7 +69,7 @@ int channel_pass(struct qmp *qmp, int descriptor, const char *name, deadline_t d
 char *channel_host(const char *address, struct error *error);
 /* Where QEMU itself listens and connects: "tcp:10.0.0.2:8102". The caller frees. */
 char *channel_uri(const char *address, int64_t port, struct error *error);
-/* channel_watch_link for the connections that this QEMU has made to that port; how many there are. */
+/* channel_watch_link for this QEMU's connections from or to that port; how many there are. */
 size_t channel_watch_process(pid_t pid, int pidfd, int64_t port);
 
 /* ---- migrate_tls.c ---- */
@@ -82,6 +82,8 @@ int channel_credentials(const struct session *session, struct qmp *qmp, const ch
 int channel_certificates(const struct session *session, struct qmp *qmp, const char *from,
                          bool server, deadline_t deadline, struct error *error);
 void channel_check_certificates(const char *from, bool server, struct messages *problems);
+/* Another one-time key in place of the one that channel_credentials wrote for the server. */
+int channel_renew_secret(const struct session *session, const char *key, struct error *error);
 void channel_forget_secret(const struct session *session, bool server);
 void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
 
@@ -91,6 +93,11 @@ void channel_drop_credentials(struct qmp *qmp, deadline_t deadline);
 json_t *migrate_plan(const struct instance *instance, const struct migrate_options *options);
 /* By option or by migration_mode. */
 bool migrate_is_non_live(const struct instance *instance, const struct migrate_options *options);
+/* Is the name in migration_caps? */
+bool migrate_has_capability(const struct instance *instance, const char *name);
+/* Post-copy after the first pass, by option or by migration_caps; and post-copy at all. */
+bool migrate_is_postcopy(const struct instance *instance, const struct migrate_options *options);
+bool migrate_may_postcopy(const struct instance *instance, const struct migrate_options *options);
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
                   struct error *error);
 /* What the guest can notice of this QEMU: PCI devices and their places, block devices. New object. */
@@ -100,8 +107,37 @@ void migrate_compare(const json_t *here, const json_t *there, struct messages *p
 
 /* query-migrate; new reference. NULL with error. */
 json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error);
+struct migrate_progress migrate_progress_of(const json_t *reply, double seconds); /* borrows */
 
-/* Wait for the end of the copy on this side: "completed", "failed" or "cancelled" into `phase`, by QEMU's own events.
+/* ---- migrate_postcopy.c: when memory is on both sides ---- */
+
+/* Is this query-migrate's word for a post-copy, running or with its link cut? */
+bool postcopy_is(const char *phase);
+/* Source: refuse the way back where QEMU has none (STATUS_INCOMPLETE). A monitor that does not answer is no reason. */
+int postcopy_check_back(struct qmp *qmp, const char *name, deadline_t deadline,
+                        struct error *error);
+/* Source, after the commit: until QEMU has sent the last of the memory. STATUS_INCOMPLETE when the link is cut or the
+ * user does not want to wait. *last is query-migrate's last answer. */
+int postcopy_wait(struct session *session, struct qmp *qmp, const struct migrate_options *options,
+                  json_t **last, struct error *error);
+/* Source: a new stream in place of the cut one, to the target at the other end of the session. */
+int postcopy_resume(struct session *session, struct qmp *qmp, struct remote *remote,
+                    const struct migrate_options *options, struct error *error);
+/* Source: the stage "complete": recorded; the target is told by the caller. */
+int source_complete(struct session *session, struct qmp *qmp, deadline_t deadline,
+                    struct error *error);
+/* Target: the stage "complete", after which nothing tells of the migration any more. */
+int target_complete(struct session *session, struct qmp *qmp, deadline_t deadline,
+                    struct error *error);
+/* Target: QEMU waits for a new stream: {"ok", "port", "key"}, or {"ok", "completed"} when it needs none. */
+json_t *target_resume(struct session *session, const json_t *request, struct error *error);
+/* Target: keepalive on the new stream once it is there. */
+void target_watch(const struct session *session, int64_t port);
+/* Target: may QEMU of this instance catch the guest's page faults? Adds to the problems. */
+void postcopy_check_target(const struct instance *instance, struct messages *problems);
+
+/* Wait for the end of the copy on this side: "completed", "failed", "cancelled" or a post-copy's "postcopy-active" into
+ * `phase`, by QEMU's own events.
  * `fresh`: this connection may have missed them, so it is asked first. What comes on `session` (-1: none) means that the
  * other side has given up. */
 int migrate_await_end(struct qmp *qmp, int session, bool fresh, deadline_t deadline,
@@ -128,6 +164,8 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
 
 /* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
 int source_abort(struct session *session, deadline_t deadline, struct error *error);
+/* After a source_abort that could go back but not run the guest yet (the phase is none): again. */
+int source_continue(struct session *session, deadline_t deadline, struct error *error);
 /* The target knows: no record of the migration is needed any more. */
 int source_forget(struct session *session, struct error *error);
 /* The target runs it: end QEMU here and clean up. */

@@ -40,6 +40,7 @@ struct sending {
     bool accepted;         /* the target was asked to: it may hold an incoming QEMU */
     bool recorded;         /* "sending" is on our disk */
     bool committed;
+    bool postcopy; /* QEMU was told to switch to it */
     char commit_token[33], abort_token[33];
     json_t *last;          /* query-migrate at the end */
     double began, copying; /* all of it, and `migrate` */

@@ -22,7 +22,7 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { END_MS = 10000, SETUP_MS = 60000, ALIVE_MS = 5000 };
+enum { END_MS = 10000, SETUP_MS = 60000, ALIVE_MS = 5000, LOOK_MS = 500 };
 
 /* ---- the session ---- */
 
@@ -99,7 +99,8 @@ static int start_incoming(struct serving *serving, const json_t *request, struct
                                      .incoming = true,
                                      .deadline = clock_deadline(SETUP_MS),
                                      .observe = serving->options->observe};
-    static const char *const keys[] = {"id", "commit_token", "abort_token", "peer", "paused"};
+    static const char *const keys[] = {"id",   "commit_token", "abort_token",
+                                       "peer", "paused",       "postcopy"};
 
     runtime_begin(runtime, &serving->received.instance);
     serving->session.has_runtime = true;
@@ -282,6 +283,8 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
         error_set(error, STATUS_STATE, "%s: nothing was accepted", stage);
     else if (strcmp(stage, "vote") == 0)
         result = target_vote(&serving->session, serving->qmp, STDIN_FILENO, deadline, error);
+    else if (strcmp(stage, "complete") == 0)
+        result = target_complete(&serving->session, serving->qmp, deadline, error);
     else if (strcmp(stage, "commit") == 0)
         result = target_commit(&serving->session, serving->qmp, token, deadline, &serving->warnings,
                                error);
@@ -294,7 +297,23 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     }
     if (result < 0)
         migrate_hurry(false);
-    return result < 0 ? NULL : json_pack("{s:b, s:s*}", "ok", 1, "words", words);
+    bool half = serving->accepted && migration_phase_of(&serving->session.runtime) == PHASE_HALF;
+    return result < 0 ? NULL
+                      : json_pack("{s:b, s:b, s:s*}", "ok", 1, "half", (int)half, "words", words);
+}
+
+/* QEMU's word for the copy; NULL when it does not tell. The caller frees. */
+static char *copy_state(const struct session *session)
+{
+    deadline_t deadline = clock_deadline(LOOK_MS);
+
+    if (!session_is_live(session))
+        return NULL;
+    AUTO_QMP struct qmp *qmp = monitor_open(session->rundir, session->name, RUNDIR_QUERY,
+                                            &session->process, deadline, NULL);
+    AUTO_JSON json_t *reply = qmp == NULL ? NULL : migrate_query(qmp, deadline, NULL);
+    const char *phase = json_text(reply, "status");
+    return phase != NULL ? memory_copy(phase) : NULL;
 }
 
 /* hooks: the guest runs here and the source is cleaned up; the last that is asked of a session. */
@@ -331,8 +350,9 @@ static json_t *answer_attach(struct serving *serving, struct error *error)
     const char *phase = serving->accepted
                             ? migration_phase_name(migration_phase_of(&serving->session.runtime))
                             : "gone";
-    return json_pack("{s:b, s:s, s:b}", "ok", 1, "phase", phase, "live",
-                     (int)session_is_live(&serving->session));
+    AUTO_FREE char *copy = copy_state(&serving->session);
+    return json_pack("{s:b, s:s, s:b, s:s*}", "ok", 1, "phase", phase, "live",
+                     (int)session_is_live(&serving->session), "copy", copy);
 }
 
 static json_t *answer(struct serving *serving, const json_t *request, struct error *error)
@@ -359,6 +379,14 @@ static json_t *answer(struct serving *serving, const json_t *request, struct err
         return serving_sink(serving, error);
     if (serving->qmp != NULL && strcmp(stage, "alive") == 0)
         return answer_alive(serving, error);
+    if (serving->accepted && strcmp(stage, "resume") == 0) {
+        qmp_release(&serving->qmp); /* it takes no command out of band */
+        return target_resume(&serving->session, request, error);
+    }
+    if (serving->accepted && strcmp(stage, "watch") == 0) {
+        target_watch(&serving->session, json_number(request, "port", 0));
+        return json_pack("{s:b}", "ok", 1);
+    }
     if (serving->qmp != NULL && strcmp(stage, "tree") == 0)
         return answer_tree(serving, error);
     if (serving->qmp != NULL && serving->listener >= 0 && strcmp(stage, "receive") == 0)
@@ -390,7 +418,15 @@ static enum status end_of_session(struct serving *serving)
     if (!serving->accepted || serving->attached ||
         migration_phase_of(&serving->session.runtime) == PHASE_NONE)
         return STATUS_DONE;
-    if (migration_phase_of(&serving->session.runtime) == PHASE_READY) {
+    if (migration_phase_of(&serving->session.runtime) == PHASE_FILLING) {
+        log_error("%s: the session with the source ended in post-copy: the guest runs here, but "
+                  "memory of it is still on the source; end neither side; 'kvm-migrate %s recover' "
+                  "there",
+                  serving->name, serving->name);
+        return STATUS_INCOMPLETE;
+    }
+    if (migration_phase_of(&serving->session.runtime) == PHASE_READY ||
+        migration_phase_of(&serving->session.runtime) == PHASE_HALF) {
         log_error(
             "%s: the session with the source ended after the vote: the guest is here, paused, "
             "and the source knows whether it may run; 'kvm-migrate %s recover' there",

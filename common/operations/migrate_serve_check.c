@@ -231,6 +231,8 @@ static void check_instance(struct serving *serving, const json_t *request,
     check_memory(instance, findings);
     if (serving->in_place)
         inplace_check(instance, &findings->problems);
+    if (json_truth(request, "postcopy", false))
+        postcopy_check_target(instance, &findings->problems);
     check_cpu(instance, request, findings);
     if (launch_plan(&serving->rundir, serving->node, &received.instance, serving->name, false,
                     &launch, &findings->warnings, &error) < 0)

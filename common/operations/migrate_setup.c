@@ -25,6 +25,32 @@ bool migrate_is_non_live(const struct instance *instance, const struct migrate_o
            strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0;
 }
 
+static bool has_word(const char *words, const char *word)
+{
+    size_t length = strlen(word);
+
+    for (const char *at = words; (at = strstr(at, word)) != NULL; at += length)
+        if ((at == words || at[-1] == ':') && (at[length] == '\0' || at[length] == ':'))
+            return true;
+    return false;
+}
+
+bool migrate_has_capability(const struct instance *instance, const char *name)
+{
+    return has_word(hvparams_text(instance->hvparams, "migration_caps"), name);
+}
+
+bool migrate_is_postcopy(const struct instance *instance, const struct migrate_options *options)
+{
+    return !options->in_place &&
+           (options->postcopy || migrate_has_capability(instance, "postcopy-ram"));
+}
+
+bool migrate_may_postcopy(const struct instance *instance, const struct migrate_options *options)
+{
+    return migrate_is_postcopy(instance, options) || options->on_deadline == ON_DEADLINE_POSTCOPY;
+}
+
 static void add_tls(json_t *parameters, const struct migrate_options *options)
 {
     const char *host = options->tls_x509 != NULL ? options->target : "kvm-suite";
@@ -64,9 +90,15 @@ json_t *migrate_plan(const struct instance *instance, const struct migrate_optio
     if (options->auto_converge)
         add_capability(capabilities, "auto-converge", true);
     for (char *name = strtok_r(extra, ":", &rest); name != NULL; name = strtok_r(NULL, ":", &rest))
-        add_capability(capabilities, name, true);
+        if (strcmp(name, "postcopy-ram") != 0)
+            add_capability(capabilities, name, true);
+    if (migrate_may_postcopy(instance, options))
+        add_capability(capabilities, "postcopy-ram", true);
     json_t *parameters = memory_json(
         json_pack("{s:I, s:I}", "max-bandwidth", bandwidth * 1048576, "downtime-limit", downtime));
+    if (migrate_may_postcopy(instance, options))
+        json_object_set_new(parameters, "max-postcopy-bandwidth",
+                            memory_json(json_integer(bandwidth * 1048576)));
     add_tls(parameters, options);
     add_multifd(capabilities, parameters, options);
     return memory_json(

@@ -38,10 +38,32 @@ int sending_record(struct sending *sending, struct error *error)
     migration_set_text(runtime, "commit_token", sending->commit_token);
     migration_set_text(runtime, "abort_token", sending->abort_token);
     copies_record(&sending->copies, runtime);
+    AUTO_FREE char *port = memory_format("%lld", (long long)sending->port);
+    migration_set_text(runtime, "address", sending->address);
+    migration_set_text(runtime, "port", port);
+    migration_set_text(runtime, "tls",
+                       sending->options->plain_tcp          ? "plain"
+                       : sending->options->tls_x509 != NULL ? "x509"
+                                                            : "psk");
     if (runtime_commit(sending->rundir, runtime, error) < 0)
         return -1;
     sending->recorded = true;
     return 0;
+}
+
+/* Post-copy: the guest runs there and its memory follows. Neither QEMU may end before the last of it has arrived. */
+static int fill(struct sending *sending, struct error *error)
+{
+    struct session *session = &sending->session;
+
+    if (migration_phase_of(&session->runtime) != PHASE_SPLIT)
+        return 0;
+    sending_say(sending, "the guest runs on the target, its memory follows");
+    if (postcopy_wait(session, sending->qmp, sending->options, &sending->last, error) < 0 ||
+        source_complete(session, sending->qmp, clock_deadline(SETUP_MS), error) < 0)
+        return -1;
+    return remote_ask(&sending->remote, json_pack("{s:s}", "stage", "complete"),
+                      clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
 }
 
 /* ---- and back, when something failed before the commit ---- */
@@ -83,7 +105,7 @@ static void say_next(const struct sending *sending, const char *stage, const cha
                      sending->name, sending->name, stage, token);
 }
 
-static void say_untold(const struct sending *sending, bool dead, struct error *error)
+static void say_untold(const struct sending *sending, bool dead, bool stands, struct error *error)
 {
     error->status = STATUS_INCOMPLETE;
     if (dead) {
@@ -93,15 +115,34 @@ static void say_untold(const struct sending *sending, bool dead, struct error *e
                      sending->name, sending->options->target);
         return;
     }
-    error_append(error, "; the guest runs here; if anything of it is left on %s: ",
+    error_append(error,
+                 stands ? "; the guest is paused here, since its images are still open on %s: "
+                        : "; the guest runs here; if anything of it is left on %s: ",
                  sending->options->target);
     say_next(sending, "abort", sending->abort_token, error);
+    if (stands)
+        error_append(error, " and then recover here");
+}
+
+/* In post-copy the target has the images open, so the guest runs on here only when QEMU has ended there. */
+static bool postcopy_went_back(const struct sending *sending)
+{
+    return sending->postcopy && migration_phase_of(&sending->session.runtime) == PHASE_NONE;
 }
 
 static void undo(struct sending *sending, struct error *error)
 {
     struct error second = {0};
 
+    if (migration_is_split(&sending->session.runtime)) {
+        if (error->status != STATUS_INCOMPLETE)
+            error_append(error,
+                         "; the guest is on both sides, end neither; 'kvm-migrate %s "
+                         "recover --remote ...' here goes on with it",
+                         sending->name);
+        error->status = STATUS_INCOMPLETE;
+        return;
+    }
     if (sending->committed) {
         error->status = STATUS_INCOMPLETE;
         error_append(error, "; the guest belongs to %s now; ",
@@ -114,16 +155,22 @@ static void undo(struct sending *sending, struct error *error)
     if (sending->recorded && !dead)
         copies_yank(sending->qmp, &sending->session.runtime, clock_deadline(SETTLE_MS));
     qmp_release(&sending->qmp);
-    if (sending->recorded && !dead &&
-        source_abort(&sending->session, clock_deadline(SWITCH_MS), &second) < 0) {
+    bool stands = sending->recorded && !dead &&
+                  source_abort(&sending->session, clock_deadline(SWITCH_MS), &second) < 0;
+    if (stands && !postcopy_went_back(sending)) {
         error->status = STATUS_INCOMPLETE;
         error_append(error, "; going back: %s", second.text);
         return;
     }
     AUTO_JSON json_t *answer = NULL;
     if (sending->accepted && abort_target(sending, &answer, &second) < 0) {
-        say_untold(sending, dead, error);
+        say_untold(sending, dead, stands, error);
         copies_tell_remains(&sending->copies, sending->options->target, error);
+        return;
+    }
+    if (stands && source_continue(&sending->session, clock_deadline(SWITCH_MS), &second) < 0) {
+        error->status = STATUS_INCOMPLETE;
+        error_append(error, "; going back: %s", second.text);
         return;
     }
     if (error->status == STATUS_INCOMPLETE)
@@ -198,7 +245,7 @@ static int go(struct sending *sending, struct error *error)
     bool done = copies_finish(sending, error) == 0 && sending_switch_over(sending, error) == 0 &&
                 sending_commit(sending, error) == 0;
     migrate_hurry(false);
-    if (!done)
+    if (!done || fill(sending, error) < 0)
         return -1;
     tell_result(sending);
     return 0;

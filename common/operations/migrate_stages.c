@@ -21,7 +21,14 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { TAIL_BYTES = 600, LOOK_MS = 500, END_MS = 10000, SETUP_MS = 60000 };
+enum {
+    TAIL_BYTES = 600,
+    LOOK_MS = 500,
+    SLOW_MS = 2000,
+    POLL_MS = 2,
+    END_MS = 10000,
+    SETUP_MS = 60000
+};
 
 /* ---- commit, abort, vote: also for the stages as commands of their own ---- */
 
@@ -74,7 +81,8 @@ static int run_guest(struct session *session, struct qmp *qmp, deadline_t deadli
     }
     migrate_hurry(false);
     channel_forget_secret(session, true);
-    channel_drop_credentials(qmp, deadline);
+    if (migration_phase_of(&session->runtime) == PHASE_NONE)
+        channel_drop_credentials(qmp, deadline);
     set_up_routed(session, deadline, warnings);
     qmp_call(qmp, "announce-self",
              json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),
@@ -108,13 +116,34 @@ int target_commit(struct session *session, struct qmp *qmp, const char *token, d
     if (!again) {
         const char *paused = migration_text(runtime, "paused");
         runtime->state = paused != NULL ? RUNTIME_PAUSED : RUNTIME_RUNNING;
-        migration_set_phase(runtime, MIGRATION_TARGET, PHASE_NONE);
+        migration_set_phase(
+            runtime, MIGRATION_TARGET,
+            migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_COMMIT)->to);
         if (runtime_commit(session->rundir, runtime, error) < 0)
             return -1;
     }
     if (qmp == NULL)
         qmp = own = target_monitor(session, deadline, error);
     return qmp == NULL ? -1 : run_guest(session, qmp, deadline, warnings, error);
+}
+
+/* In post-copy the source can't go back by itself, so this side waits for its word already before the vote. A QEMU that
+ * does not tell may be in it. */
+static int check_precopy(const struct session *session, const char *token, deadline_t deadline,
+                         struct error *error)
+{
+    deadline_t soon = clock_earlier(deadline, clock_deadline(SLOW_MS));
+
+    if (!session_is_live(session) || migration_text(&session->runtime, "postcopy") == NULL)
+        return 0;
+    AUTO_QMP struct qmp *qmp =
+        monitor_open(session->rundir, session->name, RUNDIR_QUERY, &session->process, soon, NULL);
+    AUTO_JSON json_t *reply = qmp == NULL ? NULL : migrate_query(qmp, soon, NULL);
+    if (reply != NULL && !postcopy_is(json_text(reply, "status")))
+        return 0;
+    return check_token(&session->runtime, "abort_token", token, error) < 0
+               ? error_prefix(error, "post-copy has begun")
+               : 0;
 }
 
 int target_abort(struct session *session, const char *token, deadline_t deadline,
@@ -131,6 +160,8 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
         return error_set(error, STATUS_STATE, "nothing of it is here");
     if (rule == NULL)
         return migration_out_of_order(runtime, STAGE_ABORT, error);
+    if (rule->need == NEED_PRECOPY && check_precopy(session, token, deadline, error) < 0)
+        return -1;
     if (rule->need == NEED_ABORT_TOKEN && check_token(runtime, "abort_token", token, error) < 0)
         return -1;
     if (session_is_live(session) &&
@@ -169,9 +200,29 @@ static int qemu_has_ended(const struct session *session, struct error *error)
                      words[0] != '\0' ? ": " : "", words);
 }
 
-/* Everything has arrived when QEMU says "completed" and the guest stands paused. */
+/* A post-copy has begun: all but memory is there once QEMU stands paused, some milliseconds later. */
+static int wait_for_half(struct session *session, struct qmp *qmp, deadline_t deadline,
+                         struct error *error)
+{
+    char status[32];
+
+    for (;;) {
+        if (monitor_status(qmp, deadline, status, error) < 0)
+            return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
+                       ? qemu_has_ended(session, error)
+                       : -1;
+        if (strcmp(status, "paused") == 0)
+            return 0;
+        if (clock_passed(deadline) || strcmp(status, "inmigrate") != 0)
+            return error_set(error, STATUS_FAILED, "the received guest is \"%s\" instead of paused",
+                             status);
+        clock_sleep_ms(POLL_MS);
+    }
+}
+
+/* Everything has arrived when QEMU says "completed" and the guest stands paused; in post-copy, all but memory (*half). */
 static int wait_for_copy(struct session *session, struct qmp *qmp, int stream, bool fresh,
-                         deadline_t deadline, struct error *error)
+                         deadline_t deadline, bool *half, struct error *error)
 {
     char status[32], phase[MIGRATE_PHASE_SIZE];
 
@@ -179,6 +230,9 @@ static int wait_for_copy(struct session *session, struct qmp *qmp, int stream, b
         return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
                    ? qemu_has_ended(session, error)
                    : error_prefix(error, "receiving");
+    *half = postcopy_is(phase);
+    if (*half)
+        return wait_for_half(session, qmp, deadline, error);
     if (strcmp(phase, "completed") != 0) {
         AUTO_JSON json_t *reply = migrate_query(qmp, deadline, NULL);
         const char *why = json_text(reply, "error-desc");
@@ -204,6 +258,8 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
             ? NULL
             : migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_VOTE);
 
+    if (migration_phase_of(runtime) == PHASE_HALF)
+        rule = migration_rule(MIGRATION_TARGET, PHASE_HALF, STAGE_VOTE_HALF);
     if (rule == NULL)
         return migration_out_of_order(runtime, STAGE_VOTE, error);
     if (rule->need == NEED_NOTHING)
@@ -215,9 +271,12 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
                    ? qemu_has_ended(session, error)
                    : -1;
     migrate_hurry(stream >= 0); /* until the commit, which comes at once */
-    if (wait_for_copy(session, qmp, stream, own != NULL, deadline, error) < 0 ||
+    bool half = false;
+    if (wait_for_copy(session, qmp, stream, own != NULL, deadline, &half, error) < 0 ||
         exports_close(session, qmp, deadline, error) < 0)
         return -1;
-    migration_set_phase(runtime, MIGRATION_TARGET, PHASE_READY);
+    rule = migration_rule(MIGRATION_TARGET, migration_phase_of(runtime),
+                          half ? STAGE_VOTE_HALF : STAGE_VOTE);
+    migration_set_phase(runtime, MIGRATION_TARGET, rule->to);
     return runtime_commit(session->rundir, runtime, error);
 }

@@ -15,7 +15,7 @@ enum { ASK_AGAIN_MS = 100 }; /* an event may be lost; 7.2 loses none, but nobody
 static bool is_end(const char *phase)
 {
     return phase != NULL && (strcmp(phase, "completed") == 0 || strcmp(phase, "failed") == 0 ||
-                             strcmp(phase, "cancelled") == 0);
+                             strcmp(phase, "cancelled") == 0 || postcopy_is(phase));
 }
 
 /* The last phase that the events here told, "" when there was none. */
@@ -95,7 +95,7 @@ int sending_switch_over(struct sending *sending, struct error *error)
         qmp_call(sending->qmp, "migrate-continue", arguments, deadline, NULL, error) != QMP_DONE ||
         migrate_await_end(sending->qmp, -1, false, deadline, phase, error) < 0)
         return -1;
-    if (strcmp(phase, "completed") == 0)
+    if (strcmp(phase, "completed") == 0 || strcmp(phase, "postcopy-active") == 0)
         return 0;
     AUTO_JSON json_t *reply = migrate_query(sending->qmp, deadline, NULL);
     return sending_copy_failed(reply, phase, error);
@@ -105,10 +105,12 @@ int sending_commit(struct sending *sending, struct error *error)
 {
     struct runtime *runtime = &sending->session.runtime;
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
+    AUTO_JSON json_t *vote = NULL;
 
-    if (remote_answer(&sending->remote, deadline, NULL, error) < 0) /* the vote */
+    if (remote_answer(&sending->remote, deadline, &vote, error) < 0)
         return -1;
-    migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_COMMITTED);
+    migration_set_phase(runtime, MIGRATION_SOURCE,
+                        json_truth(vote, "half", false) ? PHASE_SPLIT : PHASE_COMMITTED);
     if (runtime_commit(sending->rundir, runtime, error) < 0) {
         /* On the disk or not: nobody can know, so nobody may run it before recover has read it again. */
         sending->committed = true;

@@ -139,6 +139,20 @@ int channel_credentials(const struct session *session, struct qmp *qmp, const ch
     return result;
 }
 
+int channel_renew_secret(const struct session *session, const char *key, struct error *error)
+{
+    AUTO_FREE char *directory = NULL;
+    AUTO_FREE char *line = memory_format("qemu:%s\n", key);
+    int result = make_directory(session, true, &directory, error);
+
+    if (result == 0)
+        result = write_for(session->process.pid, directory, "keys.psk", line, strlen(line), error);
+    explicit_bzero(line, strlen(line));
+    if (result < 0)
+        channel_forget_secret(session, true);
+    return result;
+}
+
 static int copy_for(pid_t qemu, const char *from, const char *name, const char *directory,
                     struct error *error)
 {

@@ -14,18 +14,30 @@ const struct migration_rule migration_rules[] = {
     {MIGRATION_TARGET, PHASE_ACCEPTED, STAGE_VOTE, NEED_COPIED, PHASE_READY, EFFECT_NONE},
     {MIGRATION_TARGET, PHASE_READY, STAGE_VOTE, NEED_NOTHING, PHASE_READY, EFFECT_NONE},
     {MIGRATION_TARGET, PHASE_READY, STAGE_COMMIT, NEED_COMMIT_TOKEN, PHASE_NONE, EFFECT_RUN_HERE},
-    {MIGRATION_TARGET, PHASE_ACCEPTED, STAGE_ABORT, NEED_NOTHING, PHASE_GONE, EFFECT_STOP_HERE},
+    {MIGRATION_TARGET, PHASE_ACCEPTED, STAGE_ABORT, NEED_PRECOPY, PHASE_GONE, EFFECT_STOP_HERE},
     {MIGRATION_TARGET, PHASE_READY, STAGE_ABORT, NEED_ABORT_TOKEN, PHASE_GONE, EFFECT_STOP_HERE},
     {MIGRATION_SOURCE, PHASE_NONE, STAGE_SEND, NEED_NOTHING, PHASE_SENDING, EFFECT_NONE},
     {MIGRATION_SOURCE, PHASE_SENDING, STAGE_COMMIT, NEED_VOTE, PHASE_COMMITTED, EFFECT_NONE},
     {MIGRATION_SOURCE, PHASE_COMMITTED, STAGE_COMMIT, NEED_NOTHING, PHASE_COMMITTED, EFFECT_NONE},
-    {MIGRATION_SOURCE, PHASE_SENDING, STAGE_ABORT, NEED_NOTHING, PHASE_NONE, EFFECT_RUN_HERE},
+    {MIGRATION_SOURCE, PHASE_SENDING, STAGE_ABORT, NEED_WAY_BACK, PHASE_NONE, EFFECT_RUN_HERE},
     {MIGRATION_SOURCE, PHASE_COMMITTED, STAGE_FINISH, NEED_ARRIVED, PHASE_GONE, EFFECT_STOP_HERE},
+    {MIGRATION_TARGET, PHASE_ACCEPTED, STAGE_VOTE_HALF, NEED_HALF, PHASE_HALF, EFFECT_NONE},
+    {MIGRATION_TARGET, PHASE_HALF, STAGE_VOTE_HALF, NEED_NOTHING, PHASE_HALF, EFFECT_NONE},
+    {MIGRATION_TARGET, PHASE_HALF, STAGE_COMMIT, NEED_COMMIT_TOKEN, PHASE_FILLING, EFFECT_RUN_HERE},
+    {MIGRATION_TARGET, PHASE_FILLING, STAGE_COMMIT, NEED_COMMIT_TOKEN, PHASE_FILLING,
+     EFFECT_RUN_HERE},
+    {MIGRATION_TARGET, PHASE_FILLING, STAGE_COMPLETE, NEED_COPIED, PHASE_NONE, EFFECT_NONE},
+    {MIGRATION_TARGET, PHASE_HALF, STAGE_ABORT, NEED_ABORT_TOKEN, PHASE_GONE, EFFECT_STOP_HERE},
+    {MIGRATION_SOURCE, PHASE_SENDING, STAGE_COMMIT_HALF, NEED_VOTE_HALF, PHASE_SPLIT, EFFECT_NONE},
+    {MIGRATION_SOURCE, PHASE_SPLIT, STAGE_COMMIT_HALF, NEED_NOTHING, PHASE_SPLIT, EFFECT_NONE},
+    {MIGRATION_SOURCE, PHASE_SPLIT, STAGE_COMPLETE, NEED_COPIED, PHASE_COMMITTED, EFFECT_NONE},
 };
 const size_t migration_rule_count = COUNT(migration_rules);
 
-static const char *const phases[] = {"none", "sending", "committed", "accepted", "ready", "gone"};
-static const char *const stages[] = {"accept", "send", "vote", "commit", "abort", "finish"};
+static const char *const phases[] = {"none", "sending", "committed", "accepted", "ready",
+                                     "gone", "split",   "half",      "filling"};
+static const char *const stages[] = {"accept", "send", "vote",   "commit",  "abort",
+                                     "finish", "vote", "commit", "complete"};
 
 const struct migration_rule *migration_rule(enum migration_side side, enum migration_phase from,
                                             enum migration_stage stage)
@@ -127,6 +139,12 @@ json_t *migration_disks(const struct runtime *runtime)
 void migration_set_disks(struct runtime *runtime, json_t *disks)
 {
     json_object_set_new(make_record(runtime), "disks", disks);
+}
+
+bool migration_is_split(const struct runtime *runtime)
+{
+    enum migration_phase phase = migration_phase_of(runtime);
+    return phase == PHASE_SPLIT || phase == PHASE_HALF || phase == PHASE_FILLING;
 }
 
 void migration_token(char token[33])

@@ -126,6 +126,15 @@ int session_check_settled(const struct session *session, struct error *error)
 
     if (phase == PHASE_NONE)
         return 0;
+    if (migration_is_split(&session->runtime))
+        return error_set(error, STATUS_STATE,
+                         "a post-copy of it is under way (this side is the %s, \"%s\"): its "
+                         "memory is on both nodes, and the end of either QEMU loses the guest as "
+                         "a crash does; 'kvm-migrate %s status' shows it, 'recover' on the source "
+                         "goes on with it, 'kvm-stop %s --force' gives the guest up",
+                         migration_side_of(&session->runtime) == MIGRATION_TARGET ? "target"
+                                                                                  : "source",
+                         migration_phase_name(phase), session->name, session->name);
     return error_set(
         error, STATUS_STATE,
         "a migration of it is under way (this side is the %s, \"%s\"); 'kvm-migrate %s "
@@ -142,7 +151,17 @@ int session_check_kept(const struct session *session, struct error *error)
                          "its change of QEMU in place was interrupted; 'kvm-migrate %s recover' "
                          "finishes or undoes it",
                          session->name);
-    if (!session->has_runtime || migration_phase_of(&session->runtime) != PHASE_COMMITTED)
+
+    enum migration_phase phase =
+        session->has_runtime ? migration_phase_of(&session->runtime) : PHASE_NONE;
+
+    if (phase == PHASE_SPLIT)
+        return error_set(error, STATUS_STATE,
+                         "its QEMU has ended in post-copy, and the guest on the target of its "
+                         "migration lacks memory that was here, unless all had gone: "
+                         "'kvm-migrate %s recover' asks there; 'kvm-cleanup %s --force' forgets it",
+                         session->name, session->name);
+    if (phase != PHASE_COMMITTED)
         return 0;
     return error_set(error, STATUS_STATE,
                      "the guest was given to the target of its migration and only this side's "

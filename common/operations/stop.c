@@ -6,6 +6,8 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/migrate.h"
+#include "kvm/operations/migration.h"
 #include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/reconcile.h"
@@ -148,6 +150,22 @@ static struct operation operation_of(const struct stop *stop)
                               .deadline = stop->deadline};
 }
 
+/* Half a guest can be given up, by those who say so: with the other node gone for ever nothing else is left. */
+static int check_settled(struct stop *stop, struct error *error)
+{
+    struct session *session = &stop->session;
+    bool give_up = stop->options->force && !stop->options->reboot && !stop->options->reset &&
+                   migrate_is_half(session);
+
+    if (!give_up)
+        return session_check_settled(session, error);
+    migration_clear(&session->runtime); /* for this command alone */
+    messages_add(&stop->result->warnings,
+                 "given up in the middle of a post-copy: the other side's QEMU can't run the guest "
+                 "any more, end it there in the same way");
+    return 0;
+}
+
 static int stop_live(struct stop *stop, struct error *error)
 {
     struct session *session = &stop->session;
@@ -158,7 +176,7 @@ static int stop_live(struct stop *stop, struct error *error)
                                         .kill_after_ms = stop->options->kill_after_ms,
                                         .progress = stop->options->observe};
 
-    if (session_check_recorded(session, error) < 0 || session_check_settled(session, error) < 0 ||
+    if (session_check_recorded(session, error) < 0 || check_settled(stop, error) < 0 ||
         operation_hooks_pre(&operation, error) < 0)
         return -1;
     if (!stop->options->reset && session_is_unstarted(session, stop->deadline))

@@ -145,8 +145,8 @@ some_instances() { # DIRECTORY NAME…
     local manual=$SOURCE/man/kvm-migrate.8
     diff <("$BUILD/kvm-migrate" --complete-words | sed -n 's/^action://p' | sort) \
         <(sed -n '/^\.Ss Actions/,/^\.Ss Steps/s/^\.It Cm //p' "$manual" | sort) || fail "actions: '<' program, '>' manual"
-    diff <(sed -n 's/^    {MIGRATION_\([A-Z]*\), PHASE_\([A-Z]*\), STAGE_\([A-Z]*\), [A-Z_]*, PHASE_\([A-Z]*\), .*/\L\1 \2 \3 \4/p' \
-        "$SOURCE/common/operations/migration.c" | sort) \
+    diff <(tr -s '\n ' ' ' <"$SOURCE/common/operations/migration.c" | grep -o '{MIGRATION_[^}]*}' |
+        sed -n 's/^{MIGRATION_\([A-Z]*\), PHASE_\([A-Z]*\), STAGE_\([A-Z]*\)[A-Z_]*, [A-Z_]*, PHASE_\([A-Z]*\), .*/\L\1 \2 \3 \4/p' | sort) \
         <(sed -n '/^\.Ss Votes and tokens/,/^\.El/s/^\.It \([a-z]*\) Ta \([a-z]*\) Ta \([a-z]*\) Ta .* Ta \([a-z]*\) Ta .*/\1 \2 \3 \4/p' \
             "$manual" | sort) || fail "rules: '<' program, '>' manual"
 }

@@ -45,7 +45,7 @@ TEST(too_busy, "a guest faster than the link is told with what helps")
     AUTO_FREE char *text = verdict_of(&rates, &forecast);
 
     CHECK(!forecast.converges);
-    CHECK_TEXT(text, "dirty 1.9 GiB/s > link 1.1 GiB/s: use --auto-converge");
+    CHECK_TEXT(text, "dirty 1.9 GiB/s > link 1.1 GiB/s: use --auto-converge or --postcopy");
     rates.slows_down = true;
     forecast_copy(&rates, &forecast);
     CHECK(forecast.converges);
@@ -63,8 +63,9 @@ TEST(limited, "a limit of bandwidth is named as such")
     AUTO_FREE char *text = verdict_of(&rates, &forecast);
 
     CHECK_NUMBER(forecast.rate, 32 * MIB);
-    CHECK_TEXT(text,
-               "dirty 64 MiB/s > bandwidth 32 MiB/s: use --auto-converge or more --bandwidth");
+    CHECK_TEXT(
+        text,
+        "dirty 64 MiB/s > bandwidth 32 MiB/s: use --auto-converge, more --bandwidth or --postcopy");
     rates.bandwidth = 2000 * MIB;
     forecast_copy(&rates, &forecast);
     CHECK_NUMBER(forecast.rate, 1000 * MIB);

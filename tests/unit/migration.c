@@ -20,21 +20,29 @@ struct world {
     bool arrived;    /* the source has been told that the target runs it */
     bool ever_there; /* the target has run it */
     bool sent; /* tokens are made for one sending; another one is another migration, with its own */
+    /* post-copy */
+    bool switched;   /* the target has all but memory, and the source's QEMU is in post-copy */
+    bool cut;        /* …whose stream is broken */
+    bool voted_half; /* the source has seen such a vote */
+    bool stuck; /* the source's QEMU was told to go back from a post-copy whose stream is broken */
+    bool ended_half; /* a stage has ended a QEMU that had what the other one still needs */
 };
 
 enum { WORLDS = 1 << 20 };
 
 static struct world worlds[WORLDS];
 static size_t world_count;
-static unsigned char seen[1 << 14]; /* a bit for each packed world */
+static unsigned char seen[1 << 21]; /* a bit for each packed world */
 
 static unsigned pack(const struct world *w)
 {
-    return (unsigned)w->source | (unsigned)w->target << 3 | (unsigned)w->source_runs << 6 |
-           (unsigned)w->target_runs << 7 | (unsigned)w->source_alive << 8 |
-           (unsigned)w->target_alive << 9 | (unsigned)w->copied << 10 | (unsigned)w->voted << 11 |
-           (unsigned)w->commit_known << 12 | (unsigned)w->abort_known << 13 |
-           (unsigned)w->arrived << 14 | (unsigned)w->ever_there << 15 | (unsigned)w->sent << 16;
+    return (unsigned)w->source | (unsigned)w->target << 4 | (unsigned)w->source_runs << 8 |
+           (unsigned)w->target_runs << 9 | (unsigned)w->source_alive << 10 |
+           (unsigned)w->target_alive << 11 | (unsigned)w->copied << 12 | (unsigned)w->voted << 13 |
+           (unsigned)w->commit_known << 14 | (unsigned)w->abort_known << 15 |
+           (unsigned)w->arrived << 16 | (unsigned)w->ever_there << 17 | (unsigned)w->sent << 18 |
+           (unsigned)w->switched << 19 | (unsigned)w->cut << 20 | (unsigned)w->voted_half << 21 |
+           (unsigned)w->stuck << 22 | (unsigned)w->ended_half << 23;
 }
 
 static void visit(struct world world)
@@ -55,6 +63,11 @@ enum control {
     TOKEN_BEFORE_RECORD, /* the commit token leaves with the question for the vote */
     ABORT_WITHOUT_TOKEN, /* a target that has voted ends itself */
     BACK_AFTER_COMMIT,
+    RUN_WHEN_SWITCHED,   /* post-copy's target runs as soon as it can, as QEMU does by itself */
+    SPLIT_IS_COMMITTED,  /* the source may finish while the target still needs its memory */
+    BACK_WHEN_CUT,       /* the source cancels a post-copy whose link is cut */
+    ABORT_WHEN_SWITCHED, /* a target with the processors' state ends itself before it has voted */
+    COMPLETE_UNSEEN,     /* the source takes the copy for complete without asking QEMU */
     CONTROLS
 };
 
@@ -64,7 +77,7 @@ static bool need_met(const struct world *w, enum migration_need need, enum contr
     case NEED_NOTHING:
         return true;
     case NEED_COPIED:
-        return w->copied;
+        return w->copied || (control == COMPLETE_UNSEEN && w->source == PHASE_SPLIT);
     case NEED_VOTE:
         return w->voted || control == COMMIT_WITHOUT_VOTE;
     case NEED_COMMIT_TOKEN:
@@ -73,8 +86,23 @@ static bool need_met(const struct world *w, enum migration_need need, enum contr
         return w->abort_known || control == ABORT_WITHOUT_TOKEN;
     case NEED_ARRIVED:
         return w->arrived;
+    case NEED_HALF:
+        return w->switched && !w->copied;
+    case NEED_VOTE_HALF:
+        return w->voted_half;
+    case NEED_PRECOPY:
+        return !w->switched || control == ABORT_WHEN_SWITCHED;
+    case NEED_WAY_BACK:
+        return !w->cut || control == BACK_WHEN_CUT;
     }
     return false;
+}
+
+/* Would the end of one side's QEMU take with it what the other one needs to run the guest? */
+static bool holds_half(const struct world *w)
+{
+    bool here = w->source_runs || w->source == PHASE_NONE;
+    return w->switched && !w->copied && !here && w->source_alive && w->target_alive;
 }
 
 static void stop_side(struct world *w, bool source)
@@ -108,13 +136,50 @@ static void try_rule(const struct world *w, const struct migration_rule *rule, e
     if (rule->stage == STAGE_ACCEPT)
         next.target_alive = true;
     visit(next);
-    if (rule->effect == EFFECT_STOP_HERE)
+    if (rule->effect == EFFECT_STOP_HERE) {
+        next.ended_half = next.ended_half || holds_half(w);
         stop_side(&next, source);
-    if (rule->effect == EFFECT_RUN_HERE && source)
-        next.source_runs = true;
+    }
+    if (rule->effect == EFFECT_RUN_HERE && source) {
+        next.stuck = w->cut;
+        next.source_runs = !w->cut;
+        next.switched = next.cut = false;
+    }
     if (rule->effect == EFFECT_RUN_HERE && !source)
         next.target_runs = next.ever_there = true;
     visit(next);
+}
+
+/* Post-copy's own: the switch, the rest of the memory, the link's end and its return (recover). */
+static void post_copy(const struct world *w, enum control control)
+{
+    struct world next = *w;
+
+    if (!w->source_alive || !w->target_alive)
+        return;
+    if (w->source == PHASE_SENDING && w->target == PHASE_ACCEPTED && !w->switched && !w->copied) {
+        next.switched = true;
+        next.source_runs = false;
+        if (control == RUN_WHEN_SWITCHED)
+            next.target_runs = next.ever_there = true;
+        visit(next);
+    }
+    if (!w->switched || w->copied)
+        return;
+    next = *w;
+    next.cut = !w->cut;
+    visit(next);
+    if (w->cut)
+        return;
+    next.cut = false;
+    next.copied = true;
+    visit(next);
+    /* The source takes a "half" for all there is. */
+    if (control == SPLIT_IS_COMMITTED && w->source == PHASE_SPLIT) {
+        next = *w;
+        next.source = PHASE_COMMITTED;
+        visit(next);
+    }
 }
 
 /* What happens by itself or on the wire. */
@@ -123,14 +188,17 @@ static void happenings(const struct world *w, enum control control)
     struct world next = *w;
 
     if (w->source == PHASE_SENDING && w->source_alive && w->target == PHASE_ACCEPTED &&
-        w->target_alive) {
+        w->target_alive && !w->switched) {
         next.copied = true;
         next.source_runs = false;
         visit(next);
     }
+    post_copy(w, control);
     next = *w;
     next.voted = w->voted || (w->target == PHASE_READY && w->source == PHASE_SENDING);
+    next.voted_half = w->voted_half || (w->target == PHASE_HALF && w->source == PHASE_SENDING);
     next.commit_known = w->commit_known || w->source == PHASE_COMMITTED ||
+                        w->source == PHASE_SPLIT ||
                         (control == TOKEN_BEFORE_RECORD && w->source == PHASE_SENDING);
     next.arrived = w->arrived || w->ever_there;
     visit(next);
@@ -182,10 +250,13 @@ static bool can_be_made_to_run(const struct world *w)
 {
     if (w->source_runs || w->target_runs)
         return true;
+    if (w->stuck)
+        return false;
     bool source = w->source_alive && (w->source == PHASE_NONE || w->source == PHASE_SENDING);
-    bool target = w->target_alive && (w->target == PHASE_READY || w->target == PHASE_NONE) &&
-                  (w->source == PHASE_COMMITTED || w->commit_known);
-    return source || target;
+    bool committed = w->source == PHASE_COMMITTED || w->source == PHASE_SPLIT || w->commit_known;
+    bool there = w->target == PHASE_READY || w->target == PHASE_NONE || w->target == PHASE_HALF ||
+                 w->target == PHASE_FILLING;
+    return source || (w->target_alive && there && committed);
 }
 
 static size_t count_bad(bool (*good)(const struct world *w), bool only_alive)
@@ -196,6 +267,12 @@ static size_t count_bad(bool (*good)(const struct world *w), bool only_alive)
         if (!only_alive || (worlds[i].source_alive && worlds[i].target_alive))
             bad += !good(&worlds[i]);
     return bad;
+}
+
+/* No stage throws away what the other side needs: a lost half is a lost guest. */
+static bool keeps_halves(const struct world *w)
+{
+    return !w->ended_half && !w->stuck;
 }
 
 static bool runs_once(const struct world *w)
@@ -227,19 +304,35 @@ TEST(never_lost, "while both QEMUs live, a documented command makes the guest ru
     return true;
 }
 
+TEST(never_halved, "no stage ends a QEMU whose memory the other side still needs")
+{
+    search(AS_IT_IS);
+    for (size_t i = 0; i < world_count; i++)
+        if (!keeps_halves(&worlds[i]))
+            printf("# bad: source %d target %d ended half %d stuck %d\n", (int)worlds[i].source,
+                   (int)worlds[i].target, worlds[i].ended_half, worlds[i].stuck);
+    CHECK_NUMBER(count_bad(keeps_halves, false), 0);
+    return true;
+}
+
 /* The end must be reachable, or the properties hold because nothing happens. */
 TEST(arrives, "a migration can arrive, and can be undone")
 {
-    bool arrived = false, undone = false;
+    bool arrived = false, undone = false, filled = false, resumed = false;
 
     search(AS_IT_IS);
     for (size_t i = 0; i < world_count; i++) {
         const struct world *w = &worlds[i];
         arrived = arrived || (w->target_runs && w->source == PHASE_GONE);
         undone = undone || (w->source_runs && w->copied && w->target == PHASE_GONE);
+        filled = filled || (w->target == PHASE_FILLING && w->target_runs && !w->copied);
+        resumed = resumed || (w->voted_half && w->target_runs && w->target == PHASE_NONE &&
+                              w->source == PHASE_GONE && w->copied);
     }
     CHECK(arrived);
     CHECK(undone);
+    CHECK(filled);
+    CHECK(resumed);
     return true;
 }
 
@@ -247,7 +340,8 @@ TEST(controls, "each weakened protocol is found unsafe")
 {
     for (int control = AS_IT_IS + 1; control < CONTROLS; control++) {
         search((enum control)control);
-        size_t bad = count_bad(runs_once, false) + count_bad(can_be_made_to_run, true);
+        size_t bad = count_bad(runs_once, false) + count_bad(can_be_made_to_run, true) +
+                     count_bad(keeps_halves, false);
         printf("# control %d: %zu bad states\n", control, bad);
         CHECK(bad > 0);
     }
@@ -261,7 +355,11 @@ TEST(out_of_order, "stages out of order have no rule")
     CHECK(migration_rule(MIGRATION_TARGET, PHASE_NONE, STAGE_COMMIT) == NULL);
     CHECK(migration_rule(MIGRATION_SOURCE, PHASE_NONE, STAGE_COMMIT) == NULL);
     CHECK(migration_rule(MIGRATION_SOURCE, PHASE_SENDING, STAGE_FINISH) == NULL);
+    CHECK(migration_rule(MIGRATION_SOURCE, PHASE_SPLIT, STAGE_FINISH) == NULL);
+    CHECK(migration_rule(MIGRATION_SOURCE, PHASE_SPLIT, STAGE_ABORT) == NULL);
+    CHECK(migration_rule(MIGRATION_TARGET, PHASE_FILLING, STAGE_ABORT) == NULL);
     return true;
 }
 
-UNIT_MAIN(UNIT(never_twice), UNIT(never_lost), UNIT(arrives), UNIT(controls), UNIT(out_of_order))
+UNIT_MAIN(UNIT(never_twice), UNIT(never_lost), UNIT(never_halved), UNIT(arrives), UNIT(controls),
+          UNIT(out_of_order))

@@ -11,6 +11,7 @@
 
 struct cleanup_options {
     bool explain;   /* list, do nothing, take no lock */
+    bool force;     /* also the source of a post-copy that has ended in the middle */
     bool skip_live; /* --all: a live instance is no failure */
     int64_t timeout_ms;
     int64_t wait_lock_ms;

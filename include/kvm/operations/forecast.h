@@ -15,6 +15,7 @@ struct forecast_rates {
     int64_t downtime_ms; /* the limit */
     bool slows_down;     /* auto-converge: the guest is slowed down until the copy converges */
     bool paused;         /* the guest does not run while it is copied */
+    bool postcopy;       /* after one pass it runs on the target, whatever is left */
 };
 
 struct forecast {

@@ -8,10 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "kvm/base/parallel.h"
+#include "kvm/operations/session.h"
 #include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
 
-enum migrate_on_deadline { ON_DEADLINE_CANCEL, ON_DEADLINE_PAUSE };
+enum migrate_on_deadline { ON_DEADLINE_CANCEL, ON_DEADLINE_PAUSE, ON_DEADLINE_POSTCOPY };
 
 /* A disk that travels (--copy-disks). */
 struct migrate_disk_progress {
@@ -49,6 +50,7 @@ struct migrate_options {
     int64_t disk_port;             /* -1: the one after `port` */
     bool overwrite_disks;
     bool auto_converge;
+    bool postcopy; /* after the first pass; migration_caps may say so as well */
     bool plain_tcp;
     bool tunnel;
     bool in_place; /* a new QEMU on this node */
@@ -60,6 +62,10 @@ struct migrate_options {
     void (*observe)(const char *what);
     void (*progress)(const struct migrate_progress *progress);
 };
+
+/* True when part of the guest may be on another node that this QEMU alone can't run: by the record, or for a source that
+ * was not committed by what QEMU says. */
+bool migrate_is_half(const struct session *session);
 
 /* `kvm-migrate NAME to TARGET` and `rehearse TARGET`; `check TARGET` with only_check. */
 void migrate_to(const struct rundir *rundir, const struct node *node, const char *name,

@@ -7,11 +7,21 @@
  *     target   none ──accept──> accepted ──vote──> ready ──commit──> none (running)
  *                               accepted ──abort──> (gone)      ready ──abort──> (gone)
  *
+ * and with post-copy, where the guest runs on the target before all its memory is there:
+ *
+ *     source   sending ──commit──> split ──complete──> committed ──finish──> (gone)
+ *     target   accepted ──vote──> half ──commit──> filling (running) ──complete──> none (running)
+ *                                 half ──abort──> (gone)
+ *
  * The rule that makes it safe: the source's guest may be continued only in "sending", the target's only by the commit
  * token, which the source gives away only after "committed" is on its disk; and a target that has voted may end itself
  * only by the abort token, which the source gives away only after it has left "sending" backwards. So at no moment both
  * may run, and before "committed" the source, after it the target can always be made to run. tests/unit/migration.c
  * searches all orders of commands, crashes and losses for a counter-example, over this very table.
+ *
+ * In post-copy a third thing can be lost, the memory that only the other side has. So no stage ends a QEMU whose memory
+ * the other one still needs; and since QEMU (7.2) can't come back from a post-copy whose link is cut, the source goes
+ * back only while its link stands, and a target that has the processors' state ends itself by the abort token only.
  */
 #ifndef KVM_OPERATIONS_MIGRATION_H
 #define KVM_OPERATIONS_MIGRATION_H
@@ -31,6 +41,9 @@ enum migration_phase {
     PHASE_ACCEPTED,  /* target: QEMU waits for the memory */
     PHASE_READY,     /* target: has all of it, paused, and said so */
     PHASE_GONE,      /* nothing of the instance is here any more */
+    PHASE_SPLIT,     /* source: as "committed", but memory that the target needs is only here */
+    PHASE_HALF,      /* target: as "ready", but memory is still to come */
+    PHASE_FILLING,   /* target: the guest runs here, and memory is still to come */
 };
 
 enum migration_stage {
@@ -39,7 +52,10 @@ enum migration_stage {
     STAGE_VOTE,
     STAGE_COMMIT,
     STAGE_ABORT,
-    STAGE_FINISH
+    STAGE_FINISH,
+    STAGE_VOTE_HALF,   /* "vote" in post-copy */
+    STAGE_COMMIT_HALF, /* the source's "commit" after such a vote */
+    STAGE_COMPLETE,    /* the last of the memory has come */
 };
 
 enum migration_need {
@@ -49,6 +65,10 @@ enum migration_need {
     NEED_COMMIT_TOKEN, /* target */
     NEED_ABORT_TOKEN,  /* target */
     NEED_ARRIVED,      /* source: the target said that it runs the guest */
+    NEED_HALF,         /* target: QEMU has everything but memory */
+    NEED_VOTE_HALF,    /* source: the target said "half" */
+    NEED_PRECOPY,      /* target: QEMU has nothing that the source can't do without */
+    NEED_WAY_BACK,     /* source: not in a post-copy whose link is cut */
 };
 
 enum migration_effect {
@@ -94,6 +114,9 @@ const char *migration_tap(const struct runtime *runtime, const char *uuid);
  * file that was made for it {"inode", "born"}, which alone may be removed again. */
 json_t *migration_disks(const struct runtime *runtime);           /* borrowed */
 void migration_set_disks(struct runtime *runtime, json_t *disks); /* stolen */
+
+/* Is memory of the guest on both sides, or may it be, by what this side's record says? */
+bool migration_is_split(const struct runtime *runtime);
 
 /* 32 hex digits from the kernel's random numbers. */
 void migration_token(char token[33]);

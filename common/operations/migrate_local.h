@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One action of kvm-migrate by files and QEMU of this side: what migrate_local.c and migrate_recover.c share. */
+#ifndef KVM_OPERATIONS_MIGRATE_LOCAL_H
+#define KVM_OPERATIONS_MIGRATE_LOCAL_H
+
+#include "migrate_private.h"
+
+enum { LOCAL_MS = 60000 };
+
+struct local {
+    const struct rundir *rundir;
+    const struct node *node;
+    const char *name;
+    const char *token;
+    const struct migrate_options *options;
+    struct session session;
+    struct result *result;
+};
+
+/* The result's text; steals. */
+void local_say(struct local *local, char *text);
+
+/* migrate_recover.c: finish or undo; the other side is asked where it can be. */
+int local_recover(struct local *local, struct error *error);
+/* The source has committed: the target runs the guest, then this side ends. */
+int local_recover_committed(struct local *local, struct error *error);
+
+#endif
