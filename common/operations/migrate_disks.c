@@ -79,33 +79,35 @@ static struct copy *add_copy(struct copies *copies, const struct disk *disk, boo
     return copy;
 }
 
-static void choose_named(struct sending *sending, const struct instance *instance)
+static void choose_named(struct sending *sending, const struct instance *instance,
+                         struct messages *faults)
 {
     AUTO_FREE char *list = memory_copy(sending->options->copy_disks);
     char *rest = NULL;
 
     for (char *name = strtok_r(list, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
-        int index = find_disk(instance, "copy-disks", name, &sending->problems);
+        int index = find_disk(instance, "copy-disks", name, faults);
         if (index >= 0)
             add_copy(&sending->copies, &instance->disks[index], true);
     }
 }
 
-static void choose_places(struct sending *sending, const struct instance *instance)
+static void choose_places(struct sending *sending, const struct instance *instance,
+                          struct messages *faults)
 {
     const char *const *places = sending->options->disk_paths;
 
     for (; places != NULL && *places != NULL; places++) {
         const char *path = strchr(*places, '=');
         if (path == NULL || !check_is_path(path + 1)) {
-            messages_add(&sending->problems,
+            messages_add(faults,
                          "--disk-path: must be DISK=PATH with an absolute path (current value: "
                          "\"%s\")",
                          *places);
             continue;
         }
         AUTO_FREE char *ident = memory_format("%.*s", (int)(path - *places), *places);
-        int index = find_disk(instance, "disk-path", ident, &sending->problems);
+        int index = find_disk(instance, "disk-path", ident, faults);
         if (index < 0)
             continue;
         struct copy *copy = add_copy(&sending->copies, &instance->disks[index], true);
@@ -157,15 +159,18 @@ int copies_choose(struct sending *sending, struct error *error)
 {
     const struct instance *instance = &sending->session.runtime.instance;
     struct copies *copies = &sending->copies;
+    AUTO_MESSAGES struct messages faults = {0};
 
     if (sending->options->copy_disks == NULL)
         return 0;
     if (sending->options->copy_disks[0] != '\0')
-        choose_named(sending, instance);
+        choose_named(sending, instance, &faults);
     for (size_t i = 0; i < instance->disk_count && sending->options->copy_disks[0] == '\0'; i++)
         if (is_local(&instance->disks[i]) && !instance->disks[i].read_only)
             add_copy(copies, &instance->disks[i], false);
-    choose_places(sending, instance);
+    choose_places(sending, instance, &faults);
+    if (faults.count > 0)
+        return messages_error(&faults, STATUS_USAGE, error);
     for (size_t i = 0; i < copies->count; i++)
         if (look_at(sending, &copies->items[i], i, error) < 0)
             return -1;
@@ -236,15 +241,18 @@ void copies_take_answer(struct sending *sending, const json_t *answer)
 {
     struct copies *copies = &sending->copies;
 
-    for (size_t i = copies->count; i-- > 0;) {
+    for (size_t i = 0; i < copies->count;) {
         struct copy *copy = &copies->items[i];
-        if (!lists(json_member(answer, "same"), copy->disk->uuid))
+        if (!lists(json_member(answer, "same"), copy->disk->uuid)) {
+            i++;
             continue;
+        }
         if (copy->by_name) {
             messages_add(&sending->problems,
                          "disk %s: on the target %s is the very storage that the guest uses here: "
                          "leave it out of --copy-disks, or give another place with --disk-path",
                          copy->label, copy->path);
+            i++;
             continue;
         }
         messages_add(&sending->result->warnings,
@@ -319,21 +327,25 @@ void copies_tell_remains(const struct copies *copies, const char *target, struct
 void copies_tell_forecast(struct sending *sending, int64_t rate)
 {
     const struct copies *copies = &sending->copies;
-    int64_t bytes = 0;
+    int64_t bytes = 0, used = 0;
     char span[32] = "a time that is not known";
 
-    for (size_t i = 0; i < copies->count; i++)
-        bytes += copies->items[i].used;
+    /* QEMU counts what is empty for the bandwidth as well. */
+    for (size_t i = 0; i < copies->count; i++) {
+        bytes += copies->items[i].size;
+        used += copies->items[i].used;
+    }
     json_object_update_new(sending->result->detail,
-                           json_pack("{s:I, s:I}", "disks", (json_int_t)copies->count, "disk_bytes",
-                                     (json_int_t)bytes));
+                           json_pack("{s:I, s:I, s:I}", "disks", (json_int_t)copies->count,
+                                     "disk_bytes", (json_int_t)bytes, "disk_bytes_used",
+                                     (json_int_t)used));
     if (copies->count == 0)
         return;
     if (rate > 0)
         clock_format_span((double)bytes / (double)rate, span, sizeof(span));
     AUTO_FREE char *text = sending->result->text;
-    sending->result->text =
-        memory_format("%s; before that %zu disk%s of %lld MiB %s copied, in about %s", text,
-                      copies->count, copies->count == 1 ? "" : "s", (long long)(bytes >> 20),
-                      copies->count == 1 ? "is" : "are", span);
+    sending->result->text = memory_format(
+        "%s; before that %zu disk%s of %lld MiB (%lld MiB used) %s copied, in at most about %s",
+        text, copies->count, copies->count == 1 ? "" : "s", (long long)(bytes >> 20),
+        (long long)(used >> 20), copies->count == 1 ? "is" : "are", span);
 }

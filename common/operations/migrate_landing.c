@@ -157,9 +157,11 @@ int landing_directory(const char *path, const char **name, struct error *error)
     AUTO_FREE char *real = realpath(above, NULL);
 
     *name = slash + 1;
+    if (real == NULL && errno == ENOENT)
+        return error_set(error, STATUS_STATE, "%s: there is no directory %s, make it first", path,
+                         above);
     if (real == NULL)
-        return error_errno(error, STATUS_STATE, "%s: the directory %s, which must be there before",
-                           path, above);
+        return error_errno(error, STATUS_STATE, "%s", above);
     if (is_system_place(real) || (*name)[0] == '.')
         return error_set(error, STATUS_STATE,
                          "%s: refused, disks are not made in directories of the system or in "

@@ -254,6 +254,11 @@ static void tell_progress(const struct sending *sending)
         .phase = "disks", .expected_downtime_ms = -1, .seconds = clock_wall() - sending->began};
     AUTO_FREE struct migrate_disk_progress *disks = copies_progress(&sending->copies);
 
+    for (size_t i = 0; i < sending->copies.count; i++) {
+        progress.total += disks[i].total;
+        progress.transferred += disks[i].copied;
+    }
+    progress.remaining = progress.total - progress.transferred;
     progress.disks = disks;
     progress.disk_count = sending->copies.count;
     if (sending->options->progress != NULL)

@@ -70,7 +70,7 @@ driver() {
     prepare
     migrate a check --copy-disks --disk-path "first=$there"
     expect_status 0
-    expect_output "before that 1 disk of 6 MiB is copied, in about"
+    expect_output "before that 1 disk of 8 MiB (6 MiB used) is copied, in at most about"
     expect_equal "$(find "$TEST_DIR/there" -type f)" ""
     local words
     echo precious >"$there"
@@ -82,7 +82,7 @@ driver() {
     expect_equal "$(cat "$there")" precious
     migrate a check --copy-disks --disk-path "first=$TEST_DIR/nowhere/first.img"
     expect_status 3
-    expect_error "$TEST_DIR/nowhere, which must be there before"
+    expect_error "there is no directory $TEST_DIR/nowhere, make it first"
     migrate a to --copy-disks --disk-path first=/etc/cron.d/first
     expect_status 3
     expect_error "not made in directories of the system"
@@ -93,8 +93,11 @@ driver() {
     expect_status 3
     expect_error "is the very storage that the guest uses here"
     migrate a to --copy-disks=second
-    expect_status 3
+    expect_status 2
     expect_error 'no disk is called "second"'
+    migrate a to --copy-disks --disk-path first=relative
+    expect_status 2
+    expect_error 'must be DISK=PATH with an absolute path (current value: "first=relative")'
     migrate a to --copy-disks --tunnel
     expect_status 2
     migrate a to --overwrite-disks
