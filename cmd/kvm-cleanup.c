@@ -21,7 +21,7 @@ enum { CLEANUP_TIMEOUT_MS = 60000, PARALLEL_CLEANUPS = 8 };
 struct options {
     struct cli_common common;
     int64_t parallel;
-    bool all, explain, force;
+    bool all, explain, force, remove_state;
 };
 
 static const struct cli_option option_table[] = {
@@ -31,6 +31,9 @@ static const struct cli_option option_table[] = {
      "also the source of a post-copy that ended in the middle: its guest is lost", 0, 0},
     {"explain", 0, CLI_FLAG, offsetof(struct options, explain), NULL,
      "list every finding and what would be done, without doing it (the same as --dry-run)", 0, 0},
+    {"remove-state", 0, CLI_FLAG, offsetof(struct options, remove_state), NULL,
+     "also remove what outlives an instance, for one that will not be started again: its NVRAM", 0,
+     0},
     {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (8)", 1,
      1000},
 };
@@ -78,10 +81,13 @@ static int prepare(const struct options *options, const struct cli_arguments *na
         .explain = options->explain || options->common.dry_run,
         .force = options->force,
         .skip_live = options->all,
+        .remove_state = options->remove_state,
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
+    if (options->all && options->remove_state)
+        return error_set(error, STATUS_USAGE, "--remove-state takes names, not --all");
     if (select_open(names, options->all, &options->common, &job->selection, error) < 0)
         return -1;
     if (job->selection.notice.text[0] != '\0')

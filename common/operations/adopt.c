@@ -147,6 +147,7 @@ static int commit(struct adopt *adopt, struct error *error)
     runtime->state = strcmp(adopt->status, "running") == 0 ? RUNTIME_RUNNING : RUNTIME_PAUSED;
     runtime->pid = session->process.pid;
     runtime->start_time = session->process.start_time;
+    json_object_set_new(runtime->ours, "firmware", launch_firmware_record(adopt->launch));
     json_object_set_new(runtime->ours, "qemu",
                         memory_json(json_pack("{s:s, s:O?}", "binary", binary, "version",
                                               qmp_version(adopt->qmp))));

@@ -6,6 +6,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/migration.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
@@ -63,8 +64,22 @@ static void explain_unstarted(const struct session *session, struct result *resu
     result->text = memory_copy("its start was interrupted");
 }
 
-static int clean(struct session *session, deadline_t deadline, struct result *result,
-                 struct error *error)
+/* Only when asked for: a stopped instance finds it again at its next start. */
+static int remove_state(const struct session *session, const json_t *record, struct result *result,
+                        struct error *error)
+{
+    bool was_there = false;
+
+    if (nvram_remove(session->node, session->name, record, &was_there, error) < 0)
+        return -1;
+    AUTO_FREE char *text = result->text;
+    result->text =
+        memory_format("%s; %s", text, was_there ? "its NVRAM was removed" : "it has no NVRAM");
+    return 0;
+}
+
+static int clean(struct session *session, const struct cleanup_options *options,
+                 deadline_t deadline, struct result *result, struct error *error)
 {
     struct ending ending = {0};
     struct operation operation = {.kind = OPERATION_CLEANUP,
@@ -77,7 +92,7 @@ static int clean(struct session *session, deadline_t deadline, struct result *re
 
     if (!session->has_files) {
         result->text = memory_copy("nothing is left of it");
-        return 0;
+        return options->remove_state ? remove_state(session, NULL, result, error) : 0;
     }
     if (operation_hooks_pre(&operation, error) < 0 ||
         session_clear(session, false, deadline, &ending, &result->warnings, error) < 0)
@@ -85,6 +100,10 @@ static int clean(struct session *session, deadline_t deadline, struct result *re
     result->text = memory_format("cleaned up: %s", ending.text);
     result->detail = memory_json(
         json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind), "reason", ending.text));
+    const json_t *record =
+        session->has_runtime ? json_member(session->runtime.ours, "firmware") : NULL;
+    if (options->remove_state && remove_state(session, record, result, error) < 0)
+        return -1;
     session_unlock(session);
     operation_hooks_post(&operation, &result->warnings);
     return 0;
@@ -119,7 +138,7 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     else if (failed == 0 && options->explain)
         explain_unstarted(&session, result);
     else if (failed == 0)
-        failed = clean(&session, deadline, result, &error);
+        failed = clean(&session, options, deadline, result, &error);
     if (failed < 0) {
         result->status = error.status;
         result->text = memory_copy(error.text);

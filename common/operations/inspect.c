@@ -254,6 +254,8 @@ json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t
         const json_t *hvparams = session.runtime.instance.hvparams;
         put(detail, "machine", json_string(hvparams_text(hvparams, "machine_version")));
         put(detail, "accelerator", json_string(accelerator(hvparams_text(hvparams, "kvm_flag"))));
+        if (json_member(session.runtime.ours, "firmware") != NULL)
+            put(detail, "firmware", json_deep_copy(json_member(session.runtime.ours, "firmware")));
         put(detail, "disks", tell_disks(&session));
         put(detail, "nics", tell_nics(&session));
         for (size_t i = 0; i < session.runtime.notes.count; i++) {

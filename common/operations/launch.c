@@ -56,6 +56,7 @@ static int record_intent(void *plan, struct error *error)
     runtime->start_time = 0;
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", process_boot_id());
     json_decref(runtime->kvm_cmd);
+    json_object_set_new(runtime->ours, "firmware", launch_firmware_record(launch));
     runtime->kvm_cmd = launch_record(launch);
     return runtime_commit(launch->rundir, runtime, error);
 }
@@ -105,6 +106,8 @@ static int open_images(void *plan, struct error *error)
         if (launch->media[i] < 0)
             return -1;
     }
+    if (launch_open_firmware(launch, error) < 0)
+        return -1;
     launch->events = events_open(launch->rundir, instance_name(launch), error);
     return launch->events < 0 ? -1 : 0;
 }
@@ -185,6 +188,7 @@ static int let_guest_run(void *plan, struct error *error)
 static const struct step steps[] = {
     {"choose the user", take_uid, return_uid, false},
     {"record the intent in the runtime", record_intent, drop_intent, false},
+    {"make the NVRAM", launch_make_nvram, launch_remove_nvram, false},
     {"open the images", open_images, NULL, false},
     {"set up the network", launch_bring_up_network, launch_take_down_network, false},
     {"make the monitor sockets", launch_make_sockets, launch_remove_sockets, false},

@@ -160,8 +160,16 @@ void launch_number_descriptors(struct launch *launch)
         plan->medium_fd[i] = opened ? number(launch, launch->media[i]) : -1;
         plan->medium_is_block[i] = launch->medium_is_block[i];
     }
+    if (launch->firmware.code != NULL) {
+        plan->firmware_fd = number(launch, launch->firmware_code);
+        plan->nvram_fd = number(launch, launch->nvram_file);
+    }
     number_network(launch);
 
+    plan->firmware_path = launch->firmware.code;
+    plan->nvram_path = launch->nvram;
+    plan->firmware_smm = launch->firmware.smm;
+    plan->firmware_secure = launch->firmware.secure;
     plan->placement = &launch->placement;
     plan->probe = &launch->probe;
     plan->kvm = launch->kvm;
@@ -194,6 +202,7 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
         launch->media[i] = -1;
     for (int i = 0; i < SOCKET_COUNT; i++)
         launch->sockets[i] = -1;
+    launch->firmware_code = launch->nvram_file = -1;
     launch->disks = memory_zeroed(disks, sizeof(int));
     launch->disk_is_block = memory_zeroed(disks, sizeof(bool));
     launch->disk_number = memory_zeroed(disks, sizeof(int));
@@ -208,7 +217,7 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
         for (int queue = 0; queue < CMDLINE_QUEUES_MAX; queue++)
             launch->vhost[i][queue] = launch->taps[i].fds[queue] = -1;
     launch->table = memory_zeroed(
-        2 + MEDIA + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
+        5 + MEDIA + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
     return launch;
 }
 
@@ -227,6 +236,8 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
     if (probed)
         decide_machine(launch, source, &problems);
     launch->events_by_socket = probed && !launch->probe.null_event_log;
+    if (probed)
+        launch_check_firmware(launch, source, &problems);
     decide_accelerator(launch, warnings);
     decide_network(launch, source, &problems, warnings);
     launch_check_user(launch, source, &problems);
@@ -252,6 +263,8 @@ static void close_all(struct launch *launch)
     memory_close(&launch->events);
     for (int i = 0; i < MEDIA; i++)
         memory_close(&launch->media[i]);
+    memory_close(&launch->firmware_code);
+    memory_close(&launch->nvram_file);
     memory_close(&launch->pidfd);
     for (int i = 0; i < SOCKET_COUNT; i++)
         memory_close(&launch->sockets[i]);
@@ -285,6 +298,8 @@ void launch_release(struct launch **pointer)
     wipe(&launch->spice_password);
     free(launch->vnc_address);
     free(launch->spice_address);
+    firmware_release(&launch->firmware);
+    free(launch->nvram);
     free(launch->chroot);
     free(launch->run_as);
     free(launch->pool);
@@ -361,6 +376,8 @@ static json_t *describe_files(const struct launch *launch)
             rundir_path(launch->rundir, launch_socket_file((enum launch_socket)i), name);
         json_array_append_new(list, memory_json(json_string(path)));
     }
+    if (launch->nvram != NULL)
+        json_array_append_new(list, memory_json(json_string(launch->nvram)));
     for (size_t i = 0; i < launch->instance->nic_count; i++) {
         AUTO_FREE char *directory = rundir_path(launch->rundir, RUNDIR_NIC, name);
         AUTO_FREE char *index = memory_format("%s/%zu", directory, i);

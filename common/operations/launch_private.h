@@ -4,6 +4,7 @@
 #define KVM_OPERATIONS_LAUNCH_PRIVATE_H
 
 #include <sys/types.h>
+#include "kvm/host/firmware.h"
 #include "kvm/host/tap.h"
 #include "kvm/operations/launch.h"
 #include "kvm/qemu/cmdline.h"
@@ -55,6 +56,11 @@ struct launch {
     int *disks;
     bool *disk_is_block;
     bool medium_is_block[MEDIA];
+    struct firmware firmware; /* code NULL: the machine's BIOS */
+    char *nvram;              /* path; NULL with code NULL */
+    bool nvram_missing;       /* when it was looked at: it is made of the template */
+    bool nvram_made;          /* by this start */
+    int firmware_code, nvram_file;
     struct tap *taps;
     int (*vhost)[CMDLINE_QUEUES_MAX];
 
@@ -118,6 +124,11 @@ bool launch_user_may(const struct launch *launch, const char *path, mode_t want)
 void launch_check_readable(const struct launch *launch, const char *path, const char *source,
                            const char *param, struct messages *problems);
 bool launch_is_running(const struct launch *launch);
+/* launch_firmware.c: which firmware; the instance's NVRAM, made of the template when it is not there; and back. */
+void launch_check_firmware(struct launch *launch, const char *source, struct messages *problems);
+int launch_make_nvram(void *plan, struct error *error);
+int launch_remove_nvram(void *plan, struct error *error);
+int launch_open_firmware(struct launch *launch, struct error *error);
 
 /* launch_network.c: taps, tap files and ifup of all NICs; and back. */
 int launch_bring_up_network(void *plan, struct error *error);

@@ -168,6 +168,8 @@ int launch_say_what_qemu_said(const struct launch *launch, struct error *error)
         if (strstr(tail, set) != NULL || strstr(tail, bare) != NULL)
             error_append(error, "; it is about disks[%zu], %s", i, launch->instance->disks[i].path);
     }
+    if (launch->nvram != NULL && strstr(tail, "/dev/fdset/1001") != NULL)
+        error_append(error, "; it is about the NVRAM, %s", launch->nvram);
     return -1;
 }
 

@@ -14,6 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/host/machine.h"
 #include "kvm/operations/forecast.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/state/hvparams.h"
 
 enum {
@@ -96,6 +97,8 @@ int sending_check_target(struct sending *sending, struct error *error)
     sending_say(sending, "check the target");
     json_object_update_new(question, where_to(sending));
     copies_ask(sending, question);
+    json_object_set_new(question, "firmware",
+                        nvram_sizes(json_member(sending->session.runtime.ours, "firmware"), NULL));
     json_object_set_new(question, "cpu_flags", memory_json(json_string(flags)));
     json_object_set_new(question, "postcopy",
                         memory_json(json_boolean(migrate_may_postcopy(

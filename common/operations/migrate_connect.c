@@ -12,6 +12,7 @@
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/operations/teardown.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/hvparams.h"
@@ -151,6 +152,9 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
                   sending->commit_token, "abort_token", sending->abort_token, "address",
                   sending->address, "port", sending->port, "tls", (int)!sending->options->plain_tcp,
                   "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
+    AUTO_FREE char *nvram = nvram_hex(json_member(sending->session.runtime.ours, "firmware"));
+    if (nvram != NULL)
+        json_object_set_new(question, "nvram", memory_json(json_string(nvram)));
     json_object_set_new(question, "multifd",
                         memory_json(json_boolean(sending->options->multifd > 0)));
     copies_ask(sending, question);

@@ -17,6 +17,7 @@
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/teardown.h"
 #include "kvm/qemu/events.h"
@@ -109,13 +110,17 @@ static int start_incoming(struct serving *serving, const json_t *request, struct
             migration_set_text(runtime, keys[i], json_text(request, keys[i]));
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_ACCEPTED);
     if (landing_make(&serving->rundir, runtime, &serving->landings, error) < 0 ||
+        nvram_receive(serving->node, &runtime->instance, json_text(request, "nvram"),
+                      &options.nvram_received, error) < 0 ||
         (serving->launch == NULL && plan_launch(serving, &runtime->instance, error) < 0)) {
+        nvram_take_back(serving->node, &runtime->instance, options.nvram_received);
         drop_landings(serving, error);
         return -1;
     }
     if (serving->in_place)
         inplace_note_display(runtime, serving->launch);
     if (launch_run(serving->launch, runtime, &options, &serving->warnings, error) < 0) {
+        nvram_take_back(serving->node, &runtime->instance, options.nvram_received);
         drop_landings(serving, error);
         return -1;
     }

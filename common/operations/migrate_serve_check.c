@@ -14,6 +14,7 @@
 #include "kvm/operations/forecast.h"
 #include "kvm/operations/image.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/probe.h"
 #include "kvm/state/hvparams.h"
@@ -60,7 +61,7 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
                          "node's kvm-defaults.json does not allow (put the same value there)",
                          usb);
     json_object_set(hvparams, "kvm_path", json_object_get(own, "kvm_path"));
-    return 0;
+    return serving->in_place ? 0 : nvram_check_received(serving->node, &received->instance, error);
 }
 
 static int open_rundir(struct serving *serving, bool create, struct error *error)
@@ -208,6 +209,15 @@ static int check_landings(const json_t *request, struct runtime *received,
     return 0;
 }
 
+/* What needs the plan of the start. */
+static void check_planned(const struct serving *serving, const struct launch *launch,
+                          const struct instance *instance, const json_t *request,
+                          struct findings *findings)
+{
+    image_check_uris(instance, serving->name, &findings->problems);
+    launch_compare_firmware(launch, json_member(request, "firmware"), &findings->problems);
+}
+
 static void check_instance(struct serving *serving, const json_t *request,
                            struct findings *findings)
 {
@@ -238,7 +248,7 @@ static void check_instance(struct serving *serving, const json_t *request,
                     &launch, &findings->warnings, &error) < 0)
         add_problem(findings, &error);
     else
-        image_check_uris(instance, serving->name, &findings->problems);
+        check_planned(serving, launch, instance, request, findings);
 }
 
 static json_t *list_of(const struct messages *messages)

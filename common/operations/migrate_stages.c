@@ -16,6 +16,7 @@
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
 #include "kvm/operations/launch.h"
+#include "kvm/operations/nvram.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/teardown.h"
 #include "kvm/qemu/events.h"
@@ -87,6 +88,9 @@ static int run_guest(struct session *session, struct qmp *qmp, deadline_t deadli
     qmp_call(qmp, "announce-self",
              json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),
              deadline, NULL, NULL);
+    struct error unsynced = {0};
+    if (nvram_sync(json_member(session->runtime.ours, "firmware"), &unsynced) < 0)
+        messages_add(warnings, "the NVRAM may not survive a power cut yet: %s", unsynced.text);
     return 0;
 }
 
@@ -172,6 +176,8 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
     channel_forget_secret(session, true);
     if (landing_remove(runtime, warnings, error) < 0)
         return error_append(error, "; 'kvm-migrate %s abort' again removes it", session->name);
+    if (nvram_unmake(json_member(runtime->ours, "firmware"), error) < 0)
+        return -1;
     return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
                         error);
 }

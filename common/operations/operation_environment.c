@@ -153,6 +153,7 @@ void operation_environment(const struct operation *operation, const char *phase,
     }
     hook_set(environment, "KVM_RUN_DIR", operation->rundir->path);
     hook_set(environment, "KVM_CONF_DIR", operation->node->path);
+    hook_set(environment, "KVM_STATE_DIR", operation->node->state_path);
     for (size_t i = 0; operation->more != NULL && operation->more[i] != NULL; i += 2)
         hook_set(environment, operation->more[i], operation->more[i + 1]);
     if (operation->instance != NULL)

@@ -194,6 +194,7 @@ void present_devices(const json_t *detail)
 static void print_machine(const json_t *detail)
 {
     const json_t *version = json_member(detail, "qemu");
+    const json_t *firmware = json_member(detail, "firmware");
     char since[CELL];
 
     if (json_member(detail, "memory_mib") != NULL) {
@@ -208,6 +209,9 @@ static void print_machine(const json_t *detail)
     if (json_text(detail, "machine") != NULL)
         line("machine", "%s, %s", or_else(json_text(detail, "machine"), "default"),
              json_text(detail, "accelerator"));
+    if (firmware != NULL)
+        line("firmware", "%s, NVRAM %s", or_else(json_text(firmware, "code"), "?"),
+             or_else(json_text(firmware, "nvram"), "?"));
     if (version != NULL)
         line("QEMU", "%lld.%lld.%lld", (long long)json_number(version, "major", 0),
              (long long)json_number(version, "minor", 0),

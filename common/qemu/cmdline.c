@@ -126,6 +126,7 @@ json_t *cmdline_build(const struct instance *instance, const struct cmdline_plan
     }
     json_t *words = memory_json(json_array());
     add_identity(words, instance, plan);
+    cmdline_firmware(words, plan);
     add_process(words, instance, plan, has_word((const char *const *)extra, "-sandbox"));
     add_guest(words, instance);
     add_channels(words, instance, plan);

@@ -136,6 +136,7 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
 
     add_process(words, instance, plan, rundir);
     cmdline_record_media(words, instance, plan, add_option);
+    cmdline_firmware_record(words, plan);
     cmdline_kernel(words, instance);
     cmdline_memory_path(words, instance);
     add_socket(words, "-monitor", "unix:", rundir, RUNDIR_MONITOR, instance, "");

@@ -110,6 +110,19 @@ json_t *device_blockdev(const struct disk *disk, const struct instance *instance
     return node;
 }
 
+json_t *device_flash(const char *node, int set, bool read_only)
+{
+    json_t *file = protocol_node(set, false);
+
+    if (read_only)
+        put(file, "read-only", json_true());
+    json_t *flash = memory_json(json_pack("{s:s, s:s}", "driver", "raw", "node-name", node));
+    if (read_only)
+        put(flash, "read-only", json_true());
+    put(flash, "file", file);
+    return flash;
+}
+
 json_t *device_medium_blockdev(const char *node, const char *place, int set, bool block_device)
 {
     json_t *file =

@@ -31,6 +31,12 @@ static bool is_capabilities(const char *text)
     return check_is_word(text, "-_:", 1024);
 }
 
+static bool is_firmware(const char *text)
+{
+    return strcmp(text, "bios") == 0 || strcmp(text, "uefi") == 0 ||
+           strcmp(text, "uefi-secure") == 0 || check_is_path(text);
+}
+
 static bool is_single_word(const char *text)
 {
     return strpbrk(text, " \t") == NULL;
@@ -72,6 +78,7 @@ static const struct {
     {"cpu_type", is_cpu, "must be letters, digits and . _ - + , = :"},
     {"security_domain", is_user, "must be a user name"},
     {"migration_caps", is_capabilities, "must be capability names separated by colons"},
+    {"firmware", is_firmware, "must be bios, uefi, uefi-secure or an absolute path"},
     {"root_path", is_single_word, "must be one word"},
     {"vnc_bind_address", is_address,
      "must be an IPv4 or IPv6 address, an interface name or an absolute directory"},
@@ -259,6 +266,23 @@ static void check_slots(const struct check *check, const json_t *filled)
                    first);
 }
 
+static void check_firmware(const struct check *check, const json_t *filled)
+{
+    bool q35 = strstr(hvparams_text(filled, "machine_version"), "q35") != NULL;
+
+    if (is(filled, "firmware", "bios") || !is_set(filled, "firmware")) {
+        if (is_set(filled, "nvram_path"))
+            fail(check, filled, "nvram_path", "needs firmware uefi");
+        if (is_set(filled, "nvram_template"))
+            fail(check, filled, "nvram_template", "needs firmware uefi");
+        return;
+    }
+    if (is(filled, "firmware", "uefi-secure") && !q35)
+        fail(check, filled, "firmware", "needs machine_version q35");
+    if (is(filled, "boot_order", "floppy"))
+        fail(check, filled, "boot_order", "UEFI does not boot from a floppy");
+}
+
 static void check_watchdog(const struct check *check, const json_t *filled)
 {
     bool q35 = strstr(hvparams_text(filled, "machine_version"), "q35") != NULL;
@@ -285,6 +309,7 @@ void hvparams_check_whole(const json_t *filled, const char *where, struct messag
     check_boot(&check, filled);
     check_serial(&check, filled);
     check_slots(&check, filled);
+    check_firmware(&check, filled);
     check_watchdog(&check, filled);
     hvparams_display_whole(&check, filled);
 }

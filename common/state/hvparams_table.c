@@ -146,6 +146,13 @@ const struct hvparam hvparams_table[] = {
     {TEXT("migration_mode", "live"), .choices = migration_values, NODE,
      .help = "live, or non-live: the guest is paused first"},
     {TEXT("migration_caps", ""), NODE, .help = "QEMU migration capabilities, separated by colons"},
+    {TEXT("firmware", "bios"), GUEST,
+     .help = "bios, uefi, uefi-secure, or the path of a UEFI firmware's code"},
+    {TEXT("nvram_path", ""), .is_path = true, GUEST,
+     .help = "file of the UEFI variables of this instance; empty: nvram/NAME.fd of the state "
+             "directory"},
+    {TEXT("nvram_template", ""), .is_path = true, GUEST,
+     .help = "what the file of UEFI variables begins as; empty: what comes with the firmware"},
     {NUMBER("iothreads", 0, 0, 64), GUEST,
      .help = "threads that serve the paravirtual disks, in turn; 0: QEMU's main thread does"},
     {TEXT("watchdog", ""), .choices = watchdog_values, .may_be_empty = true, GUEST,

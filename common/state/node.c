@@ -18,7 +18,8 @@ static const char *const beparams_ignored[] = {"auto_balance", "always_failover"
                                                NULL};
 static const char *const nicparams_known[] = {"mode", "link", "vlan", NULL};
 static const char *const nic_modes[] = {"bridged", "routed", "openvswitch", NULL};
-static const char *const node_known[] = {"hvparams", "beparams", "nicparams", "uid_pool", NULL};
+static const char *const node_known[] = {"hvparams", "beparams",  "nicparams",
+                                         "uid_pool", "state_dir", NULL};
 
 /* "4000" or "4000-4019". Root and 2^32-1, which means "no uid", are never in a pool. */
 static bool parse_range(const char *text, int64_t *first, int64_t *last)
@@ -123,6 +124,7 @@ static void check_defaults(const struct node *node, struct messages *problems)
     if (part != NULL)
         check_nicparams(part, &(struct check){nicparams, problems});
 
+    check_path(&check, node->defaults, "state_dir");
     AUTO_FREE uint32_t *uids = NULL;
     size_t count;
     struct error fault;
@@ -155,6 +157,16 @@ static int load(struct node *node, struct error *error)
     return problems.count > 0 ? messages_error(&problems, STATUS_USAGE, error) : 0;
 }
 
+static void settle_state_path(struct node *node)
+{
+    const char *environment = getenv("KVM_STATE_DIR");
+    const char *given = json_text(node->defaults, "state_dir");
+
+    if (environment != NULL && environment[0] != '\0')
+        given = environment;
+    node->state_path = memory_copy(given != NULL ? given : KVM_SUITE_STATE_DIR);
+}
+
 int node_open(struct node *node, const char *conf_dir, struct error *error)
 {
     *node = (struct node){0};
@@ -166,8 +178,10 @@ int node_open(struct node *node, const char *conf_dir, struct error *error)
     while (length > 1 && node->path[length - 1] == '/')
         node->path[--length] = '\0';
     node->source = memory_format("%s/kvm-defaults.json", node->path);
-    if (load(node, error) == 0)
+    if (load(node, error) == 0) {
+        settle_state_path(node);
         return 0;
+    }
     node_close(node);
     return -1;
 }
@@ -178,6 +192,7 @@ void node_close(struct node *node)
         return;
     free(node->path);
     free(node->source);
+    free(node->state_path);
     json_release(&node->defaults);
     *node = (struct node){0};
 }

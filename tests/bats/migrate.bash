@@ -54,7 +54,7 @@ node() { # a|b
     NETNS=$(namespace_of_node "$1")
     RUN_DIR=$TEST_DIR/$1
     CONF_DIR=$TEST_DIR/conf-$1
-    export RUN_DIR CONF_DIR KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR
+    export RUN_DIR CONF_DIR KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR KVM_STATE_DIR=$TEST_DIR/state-$1
 }
 
 on() { # a|b COMMAND…
@@ -70,7 +70,7 @@ write_remote() { # a|b
     cat >"$TEST_DIR/to-$1" <<END
 #!/bin/bash
 [[ \$3 != serve ]] || echo \$\$ >$TEST_DIR/serve-$1.pid
-exec ip netns exec $NETNS env KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR PATH=$BUILD:\$PATH "\$@"
+exec ip netns exec $NETNS env KVM_RUN_DIR=$RUN_DIR KVM_CONF_DIR=$CONF_DIR KVM_STATE_DIR=$KVM_STATE_DIR PATH=$BUILD:\$PATH "\$@"
 END
     chmod +x "$TEST_DIR/to-$1"
 }
@@ -90,7 +90,7 @@ migrate() { # FROM to|rehearse|check ARG…
 migrate_behind() { # FROM to|rehearse ARG…
     local target
     target=$(other "$1")
-    KVM_RUN_DIR=$TEST_DIR/$1 KVM_CONF_DIR=$TEST_DIR/conf-$1 setsid ip netns exec "$(namespace_of_node "$1")" \
+    KVM_RUN_DIR=$TEST_DIR/$1 KVM_CONF_DIR=$TEST_DIR/conf-$1 KVM_STATE_DIR=$TEST_DIR/state-$1 setsid ip netns exec "$(namespace_of_node "$1")" \
         "$BUILD/kvm-migrate" web1 "$2" "$(address_of "$target")" --remote "${REMOTE:-$(remote_to "$target")}" \
         "${@:3}" >"$TEST_DIR/stdout" 2>"$TEST_DIR/stderr" </dev/null 3>&- &
     tool=$!

@@ -29,6 +29,6 @@ make_place() {
     ip -n "$namespace" address add 192.0.2.1/24 dev br0
     ip -n "$namespace" link set br0 up
     mkdir -m 0700 "$dir/conf"
-    export BUILD=$build KVM_RUN_DIR=$dir/run KVM_CONF_DIR=$dir/conf PATH=$build:$PATH NO_COLOR=1
+    export BUILD=$build KVM_RUN_DIR=$dir/run KVM_CONF_DIR=$dir/conf KVM_STATE_DIR=$dir/state PATH=$build:$PATH NO_COLOR=1
     cd "$dir" || exit 1
 }

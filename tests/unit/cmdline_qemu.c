@@ -117,6 +117,10 @@ static int open_descriptor(const struct golden *golden, size_t index)
     switch (golden->kinds[index]) {
     case GOLDEN_PID:
         return make_file("pid", 0, O_RDWR);
+    case GOLDEN_FIRMWARE:
+        return make_file("code.fd", IMAGE, O_RDONLY);
+    case GOLDEN_NVRAM:
+        return make_file("nvram.fd", IMAGE, O_RDWR);
     case GOLDEN_QMP:
         return bind_socket("qmp");
     case GOLDEN_QUERY:

@@ -4,7 +4,7 @@
  * cmdline_build, one on a line, NAME.record those of cmdline_record as JSON, one on a line.
  *
  * Keys of "plan", all optional: kvm, chroot, run_as, vnc_address, queues, vhost, events_socket, blocks (per
- * disk: a block device), no_sandbox, run_with_chroot, run_with_user, spice_address.
+ * disk: a block device), firmware, nvram (paths), secure, no_sandbox, run_with_chroot, run_with_user, spice_address.
  *
  * "ask", optional: what the real QEMU must say (cmdline_qemu.c), a list of {"execute", "arguments", "return"}, of whose
  * "return" each member that is there must be in the answer.
@@ -37,6 +37,8 @@ enum golden_kind {
     GOLDEN_DISK,
     GOLDEN_CDROM,
     GOLDEN_FLOPPY,
+    GOLDEN_FIRMWARE,
+    GOLDEN_NVRAM,
     GOLDEN_TAP,
     GOLDEN_VHOST,
 };
@@ -101,6 +103,11 @@ static inline void golden_number_devices(struct golden *golden, const json_t *pl
         enum golden_kind kind = i == MEDIUM_FLOPPY ? GOLDEN_FLOPPY : GOLDEN_CDROM;
         to->medium_fd[i] = named ? golden_number(golden, kind, i) : -1;
     }
+    to->firmware_path = json_text(plan, "firmware");
+    to->nvram_path = json_text(plan, "nvram");
+    to->firmware_smm = to->firmware_secure = json_truth(plan, "secure", false);
+    to->firmware_fd = to->firmware_path != NULL ? golden_number(golden, GOLDEN_FIRMWARE, 0) : -1;
+    to->nvram_fd = to->firmware_path != NULL ? golden_number(golden, GOLDEN_NVRAM, 0) : -1;
     for (size_t i = 0; i < golden->instance.nic_count; i++) {
         golden->vhost[i] = json_truth(plan, "vhost", false);
         for (size_t queue = 0; queue < to->queues; queue++)

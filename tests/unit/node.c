@@ -26,6 +26,12 @@ TEST(nothing, "no directory and no file mean no defaults")
     AUTO_NODE struct node absent = {0};
     CHECK(node_open(&absent, none, NULL) == 0);
     CHECK_TEXT(absent.source, source);
+    CHECK_TEXT(absent.state_path, KVM_SUITE_STATE_DIR);
+    setenv("KVM_STATE_DIR", "/tmp/state", 1);
+    AUTO_NODE struct node moved = {0};
+    CHECK(node_open(&moved, none, NULL) == 0);
+    unsetenv("KVM_STATE_DIR");
+    CHECK_TEXT(moved.state_path, "/tmp/state");
     uint32_t *uids = NULL;
     size_t count = 9;
     CHECK(node_uid_pool(&absent, &uids, &count, NULL) == 0);

@@ -98,7 +98,8 @@ static bool is_taken(struct golden *golden)
 static bool make_scratch(void)
 {
     static const char script[] =
-        "cd \"$1\" && mkdir pid ctrl log x509,1 && truncate -s 1440K cd,1.iso cd2.iso cdrom.iso "
+        "cd \"$1\" && mkdir pid ctrl log x509,1 && truncate -s 1440K code.fd nvram.fd cd,1.iso "
+        "cd2.iso cdrom.iso "
         "floppy.img "
         "&& "
         "cd x509,1 && exec 2>/dev/null && curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256' && "

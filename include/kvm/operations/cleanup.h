@@ -10,9 +10,10 @@
 #include "kvm/state/rundir.h"
 
 struct cleanup_options {
-    bool explain;   /* list, do nothing, take no lock */
-    bool force;     /* also the source of a post-copy that has ended in the middle */
-    bool skip_live; /* --all: a live instance is no failure */
+    bool explain;      /* list, do nothing, take no lock */
+    bool force;        /* also the source of a post-copy that has ended in the middle */
+    bool skip_live;    /* --all: a live instance is no failure */
+    bool remove_state; /* also what outlives an instance: its NVRAM */
     int64_t timeout_ms;
     int64_t wait_lock_ms;
 };

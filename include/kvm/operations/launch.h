@@ -30,6 +30,7 @@ struct launch_heir {
 struct launch_options {
     const struct launch_heir *heir;    /* NULL: there is nobody to take over from */
     bool incoming;                     /* wait for a migration; implies that nothing runs */
+    bool nvram_received;               /* made of what the source sent: goes again if this fails */
     bool paused;                       /* leave the guest's CPUs stopped */
     deadline_t deadline;               /* of the whole start */
     void (*observe)(const char *what); /* NULL; each step, for -v */
@@ -46,6 +47,14 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
                 struct messages *warnings, struct error *error);
 void launch_release(struct launch **launch);
 #define AUTO_LAUNCH __attribute__((cleanup(launch_release)))
+
+/* For the runtime file: {"code", "nvram", "made"}; null with the machine's BIOS. New reference. */
+json_t *launch_firmware_record(const struct launch *launch);
+
+/* The target of a migration: flash memory travels as memory does, into a file of the same size. `theirs`: what nvram_sizes
+ * gave on the source. */
+void launch_compare_firmware(const struct launch *launch, const json_t *theirs,
+                             struct messages *problems);
 
 /* What launch_run would do, as JSON for --dry-run: {"command": [...], "slots": {...}, "hooks": [...],
  * "files": [...]}. New object. */

@@ -20,7 +20,8 @@
 #include "kvm/state/placement.h"
 #include "kvm/state/rundir.h"
 
-enum { CMDLINE_QUEUES_MAX = 32 };
+/* Far above what the disks take, also the ones that are plugged later. */
+enum { CMDLINE_QUEUES_MAX = 32, CMDLINE_FIRMWARE_SET = 1000, CMDLINE_NVRAM_SET = 1001 };
 
 /* Everything that is not in the instance. Descriptor numbers are those in the child; -1: not there. */
 struct cmdline_plan {
@@ -46,6 +47,11 @@ struct cmdline_plan {
     const char *vnc_address;     /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
     const char *spice_address;   /* resolved: "10.0.0.1", "::1"; NULL: no SPICE */
     const char *spice_directory; /* holds spice-ca.pem and spice.pem */
+    int firmware_fd, nvram_fd;   /* fd sets CMDLINE_FIRMWARE_SET and the next */
+    const char
+        *firmware_path; /* NULL: the machine's BIOS; the descriptors are then not looked at */
+    const char *nvram_path;
+    bool firmware_smm, firmware_secure;
 };
 
 /* JSON array of strings, [0] the binary; new reference. Fails only for what no earlier check can see

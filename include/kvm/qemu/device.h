@@ -40,6 +40,8 @@ int device_open_flags(const struct disk *disk, const struct instance *instance);
 
 /* A removable medium: read-only block node `node` on /dev/fdset/`set`, or on the URL that `place` is. */
 json_t *device_medium_blockdev(const char *node, const char *place, int set, bool block_device);
+/* A flash chip: raw block node `node` on /dev/fdset/`set`. */
+json_t *device_flash(const char *node, int set, bool read_only);
 
 /*
  * The netdev of a NIC. `names` are what stands for its tap descriptors: numbers on the command line

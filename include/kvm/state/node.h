@@ -14,6 +14,9 @@ struct node {
     char *path;       /* of the configuration directory */
     json_t *defaults; /* kvm-defaults.json checked; an empty object when there is none */
     char *source;     /* its path, for messages */
+    char *
+        state_path; /* of what outlives the instances: nvram/NAME.fd and so on. KVM_STATE_DIR, else state_dir of
+                         the node file, else the built-in one */
 };
 
 /* Reads and checks kvm-defaults.json (all problems at once, STATUS_USAGE). A missing directory or
