@@ -265,7 +265,7 @@ expect_refusal() { # JQ TEXT
     expect_refusal '.disks[0] = "first"' "no writable one of the instance"
 }
 
-@test "status tells how far the disks are, cancel ends it" {
+@test "status tells how far the disks are; cancel, the deadline and Ctrl-C end it" {
     prepare
     migrate_behind a to --plain-tcp --bandwidth 1 --copy-disks --disk-path "first=$there"
     wait_until 30 bash -c "'$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-block-jobs | grep -q running"
@@ -281,5 +281,16 @@ expect_refusal() { # JQ TEXT
     expect_status 1
     expect_error "copying disk first to $there was cancelled"
     settle
+    expect_stayed
+    copy --bandwidth 1 --deadline 1
+    expect_status 1
+    expect_error "the disks were not copied by the deadline"
+    expect_stayed
+    migrate_behind a to --plain-tcp --bandwidth 1 --copy-disks --disk-path "first=$there"
+    wait_until 30 bash -c "'$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-block-jobs | grep -q running"
+    kill -INT -- "-$tool"
+    migrate_end
+    expect_status 1
+    expect_error "interrupted; the guest runs here as before"
     expect_stayed
 }
