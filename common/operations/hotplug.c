@@ -120,20 +120,17 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
 /* What has to be known before anything is done, in the order it is asked for. */
 static int connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
 {
-    static const char *const questions[] = {"query-status", "query-migrate", "query-pci", NULL};
+    static const struct qmp_request questions[] = {{"query-status", NULL},
+                                                   {"query-migrate", NULL},
+                                                   {"query-pci", NULL},
+                                                   {"query-fdsets", NULL}};
     AUTO_FREE char *path = rundir_path(hotplug->rundir, RUNDIR_QMP, hotplug->name);
 
-    if (looking) {
-        hotplug->qmp = monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,
-                                    hotplug->deadline, error);
-        return hotplug->qmp == NULL ? -1 : 0;
-    }
-    hotplug->qmp =
-        qmp_connect_peer(path, hotplug->session.process.pid, true, hotplug->deadline, error);
-    if (hotplug->qmp == NULL)
-        return -1;
-    qmp_ahead(hotplug->qmp, questions);
-    return 0;
+    hotplug->qmp = looking ? monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,
+                                          hotplug->deadline, error)
+                           : qmp_connect_asking(path, hotplug->session.process.pid, questions,
+                                                COUNT(questions), hotplug->deadline, error);
+    return hotplug->qmp == NULL ? -1 : 0;
 }
 
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
@@ -323,7 +320,10 @@ static int run_with_hooks(struct hotplug *hotplug, int index, hotplug_action run
                                   .argument_count = hotplug->count,
                                   .deadline = hotplug->deadline};
 
-    if (operation_hooks_pre(&operation, error) < 0 || run(hotplug, error) < 0)
+    int hooks = operation_hooks_pre(&operation, error);
+    if (hooks > 0)
+        qmp_forget_ahead(hotplug->qmp); /* asked before they ran */
+    if (hooks < 0 || run(hotplug, error) < 0)
         return -1;
     qmp_release(&hotplug->qmp);
     session_unlock(&hotplug->session);
@@ -349,8 +349,13 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
     bool looking = actions[index].looking || hotplug->options->dry_run;
     if (actions[index].run != hotplug_check && hotplug_open(hotplug, looking, error) < 0)
         return -1;
-    return looking ? actions[index].run(hotplug, error)
-                   : run_with_hooks(hotplug, index, actions[index].run, error);
+    if (!looking)
+        return run_with_hooks(hotplug, index, actions[index].run, error);
+    if (actions[index].run(hotplug, error) < 0)
+        return -1;
+    if (!actions[index].looking)
+        hotplug_plan_operation_hooks(hotplug);
+    return 0;
 }
 
 void hotplug_run(const struct rundir *rundir, const struct node *node, const char *name,

@@ -349,7 +349,8 @@ int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
 {
     const char *path = hotplug->arguments[0];
     bool eject = strcmp(path, "eject") == 0;
-    struct changing changing = {.hotplug = hotplug, .path = eject ? NULL : path, .image = -1};
+    struct changing changing = {
+        .hotplug = hotplug, .path = eject ? NULL : path, .image = -1, .set = -1};
 
     if (choose_drive(&changing, error) < 0 || (!eject && check_new(&changing, error) < 0))
         return -1;

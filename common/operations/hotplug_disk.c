@@ -40,17 +40,35 @@ static int take_descriptor_back(void *plan, struct error *error)
     return hotplug_take_back(plug->hotplug, peripheral_remove_fds, plug->id, error);
 }
 
+static int take_both_back(void *plan, struct error *error)
+{
+    const struct plug *plug = plan;
+    return hotplug_take_back(plug->hotplug, reconcile_remove_disk_backend, plug->id, error);
+}
+
+static json_t *block_node(const struct disk_adding *adding)
+{
+    return device_blockdev(disk_adding_disk(adding), adding->plug.hotplug->instance, adding->set,
+                           adding->is_block);
+}
+
+/* The block node is sent behind it: without its descriptor it is refused. */
 static int pass_descriptor(void *plan, struct error *error)
 {
     struct disk_adding *adding = plan;
-    const struct hotplug *hotplug = adding->plug.hotplug;
+    const struct plug *plug = plan;
+    struct hotplug *hotplug = plug->hotplug;
 
     if (adding->image < 0) /* QEMU opens the URI itself */
         return 0;
-    if (peripheral_add_fd(hotplug->qmp, adding->image, adding->plug.id, hotplug->deadline,
-                          &adding->set, error) == 0)
+    const struct qmp_request both[] = {
+        {"add-fd", peripheral_add_fd_arguments(plug->id, adding->set)},
+        {"blockdev-add", block_node(adding)}};
+    qmp_ahead(hotplug->qmp, both, COUNT(both), adding->image);
+    if (peripheral_add_fd(hotplug->qmp, adding->image, plug->id, hotplug->deadline, &adding->set,
+                          error) == 0)
         return 0;
-    return hotplug_failed(take_descriptor_back, plan, error);
+    return hotplug_failed(take_both_back, plan, error);
 }
 
 static int add_node(void *plan, struct error *error)
@@ -58,9 +76,7 @@ static int add_node(void *plan, struct error *error)
     struct disk_adding *adding = plan;
     struct hotplug *hotplug = adding->plug.hotplug;
     bool exists = false;
-    json_t *node =
-        device_blockdev(disk_adding_disk(adding), hotplug->instance, adding->set, adding->is_block);
-    enum qmp_outcome outcome = hotplug_call(hotplug, "blockdev-add", node, error);
+    enum qmp_outcome outcome = hotplug_call(hotplug, "blockdev-add", block_node(adding), error);
 
     if (outcome == QMP_UNKNOWN && !hotplug->unknown &&
         peripheral_node(hotplug->qmp, adding->plug.id, hotplug->deadline, &exists, NULL, NULL) ==
@@ -118,9 +134,8 @@ static void tell_plan(struct disk_adding *adding)
     hotplug_plan_steps(hotplug, steps, COUNT(steps));
     if (!disk_is_userspace(disk))
         hotplug_plan_command(hotplug, "add-fd",
-                             memory_json(json_pack("{s:s}", "opaque", adding->plug.id)));
-    hotplug_plan_command(hotplug, "blockdev-add",
-                         device_blockdev(disk, hotplug->instance, 0, adding->is_block));
+                             peripheral_add_fd_arguments(adding->plug.id, adding->set));
+    hotplug_plan_command(hotplug, "blockdev-add", block_node(adding));
     hotplug_plan_command(hotplug, "device_add", frontend(&adding->plug));
     if (limits != NULL)
         hotplug_plan_command(hotplug, "block_set_io_throttle", limits);

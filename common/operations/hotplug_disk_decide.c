@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <stdlib.h>
 #include <string.h>
 
 #include "hotplug_disk.h"
@@ -9,6 +10,9 @@
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
+
+/* The number of its fd set is the end of its uuid, above those that are given at start and by QEMU. */
+enum { SET_DIGITS = 5, SET_LEAST = 1000 };
 
 const char *const hotplug_disk_keys[] = {
     "path",    "size",   "name",   "uuid",   "mode",          "cache",    "aio",
@@ -93,6 +97,16 @@ static int place(struct disk_adding *adding, int64_t wanted, struct error *error
     return plug_choose_slot(&adding->plug, "disk", driver, wanted, error);
 }
 
+/* Chosen here, and not by QEMU when the descriptor is passed, so that the block node can be sent along with it. */
+static int choose_set(struct disk_adding *adding, struct error *error)
+{
+    const struct hotplug *hotplug = adding->plug.hotplug;
+    const char *uuid = disk_adding_disk(adding)->uuid;
+    unsigned long wanted = strtoul(uuid + strlen(uuid) - SET_DIGITS, NULL, 16) + SET_LEAST;
+
+    return peripheral_free_set(hotplug->qmp, (int)wanted, hotplug->deadline, &adding->set, error);
+}
+
 int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct error *error)
 {
     struct plug *plug = &adding->plug;
@@ -122,7 +136,7 @@ int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct e
     image_check_same(hotplug->instance, hotplug->name, &problems);
     if (problems.count > 0)
         return messages_error(&problems, STATUS_USAGE, error);
-    if (place(adding, wanted, error) < 0)
+    if (place(adding, wanted, error) < 0 || choose_set(adding, error) < 0)
         return -1;
     plug->id = json_text(disk->hvinfo, "id");
     return 0;

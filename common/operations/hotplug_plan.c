@@ -5,6 +5,7 @@
 #include "hotplug_private.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/operations/operation_hooks.h"
 
 static void add(struct hotplug *hotplug, const char *list, json_t *value)
 {
@@ -54,4 +55,15 @@ void hotplug_plan_hook(struct hotplug *hotplug, char *words)
 {
     add(hotplug, "hooks", json_string(words));
     free(words);
+}
+
+void hotplug_plan_operation_hooks(struct hotplug *hotplug)
+{
+    AUTO_JSON json_t *list = memory_json(json_array());
+    size_t i;
+    json_t *words;
+
+    operation_hooks_describe(hotplug->node, OPERATION_HOTPLUG, list);
+    json_array_foreach (list, i, words)
+        add(hotplug, "hooks", json_incref(words));
 }

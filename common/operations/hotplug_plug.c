@@ -101,7 +101,13 @@ int plug_device(void *plan, struct error *error)
 
     for (;;) {
         bool exists = false;
-        enum qmp_outcome outcome = hotplug_call(hotplug, "device_add", plug->frontend(plug), error);
+        AUTO_JSON json_t *frontend = plug->frontend(plug);
+        const struct qmp_request both[] = {{"device_add", json_incref(frontend)},
+                                           {"qom-list", peripheral_exists_arguments()}};
+        /* The look behind it before the guest gets at its new device, which takes QEMU's time. */
+        qmp_ahead(hotplug->qmp, both, COUNT(both), -1);
+        enum qmp_outcome outcome =
+            hotplug_call(hotplug, "device_add", json_incref(frontend), error);
         if (outcome == QMP_DONE)
             return 0;
         if (hotplug->unknown)

@@ -92,6 +92,7 @@ void hotplug_plan_file(struct hotplug *hotplug, const char *path);
 void hotplug_plan_runtime(struct hotplug *hotplug);
 void hotplug_plan_tap(struct hotplug *hotplug, size_t index, const char *uuid);
 void hotplug_plan_hook(struct hotplug *hotplug, char *words); /* steals */
+void hotplug_plan_operation_hooks(struct hotplug *hotplug);   /* those around the action */
 
 /* KEY=VALUE arguments, or "-" for an object on standard input, as one JSON object. Values of `numbers` become
  * integers; unknown keys are refused with the nearest one. New reference. */

@@ -62,7 +62,7 @@ static void release_paths(char ***paths)
 }
 #define AUTO_PATHS __attribute__((cleanup(release_paths)))
 
-/* The first failure ends it, or, with `warnings`, is one of them and the others go on. */
+/* Returns how many ran. The first failure ends it, or, with `warnings`, is one of them and the others go on. */
 static int run_all(const struct operation *operation, const char *phase, struct messages *warnings,
                    struct error *error)
 {
@@ -75,20 +75,22 @@ static int run_all(const struct operation *operation, const char *phase, struct 
     if (paths == NULL || paths[0] == NULL)
         return 0;
     operation_environment(operation, phase, &environment);
-    for (size_t i = 0; paths[i] != NULL; i++) {
-        if (hook_run(paths[i], NULL, &environment, operation->deadline, error) == 0)
+    int count = 0;
+    for (; paths[count] != NULL; count++) {
+        if (hook_run(paths[count], NULL, &environment, operation->deadline, error) == 0)
             continue;
         if (warnings == NULL)
             return -1;
         messages_add(warnings, "%s", error->text);
     }
-    return 0;
+    return count;
 }
 
 int operation_hooks_pre(const struct operation *operation, struct error *error)
 {
-    if (run_all(operation, "pre", NULL, error) == 0)
-        return 0;
+    int count = run_all(operation, "pre", NULL, error);
+    if (count >= 0)
+        return count;
     error->status = STATUS_FAILED; /* nothing goes on because a hook's time was up */
     return error_append(error, "; nothing was changed");
 }

@@ -16,15 +16,19 @@ static int ask(struct qmp *qmp, const char *command, json_t *arguments, deadline
     return qmp_call(qmp, command, arguments, deadline, result, error) == QMP_DONE ? 0 : -1;
 }
 
+json_t *peripheral_exists_arguments(void)
+{
+    return memory_json(json_pack("{s:s}", "path", "/machine/peripheral"));
+}
+
 int peripheral_exists(struct qmp *qmp, const char *id, deadline_t deadline, bool *exists,
                       struct error *error)
 {
     AUTO_JSON json_t *list = NULL;
-    json_t *arguments = memory_json(json_pack("{s:s}", "path", "/machine/peripheral"));
     size_t i;
     json_t *one;
 
-    if (ask(qmp, "qom-list", arguments, deadline, &list, error) < 0)
+    if (ask(qmp, "qom-list", peripheral_exists_arguments(), deadline, &list, error) < 0)
         return -1;
     *exists = false;
     json_array_foreach (list, i, one) {
@@ -175,13 +179,45 @@ int peripheral_remove_netdev(struct qmp *qmp, const char *id, deadline_t deadlin
     return -1;
 }
 
+static bool is_used(const json_t *sets, int number)
+{
+    size_t i;
+    json_t *set;
+
+    json_array_foreach (sets, i, set)
+        if (json_number(set, "fdset-id", -1) == number)
+            return true;
+    return false;
+}
+
+int peripheral_free_set(struct qmp *qmp, int wanted, deadline_t deadline, int *set,
+                        struct error *error)
+{
+    AUTO_JSON json_t *sets = NULL;
+
+    if (ask(qmp, "query-fdsets", NULL, deadline, &sets, error) < 0)
+        return -1;
+    for (*set = wanted; is_used(sets, *set);)
+        ++*set;
+    return 0;
+}
+
+json_t *peripheral_add_fd_arguments(const char *opaque, int set)
+{
+    json_t *arguments = memory_json(json_pack("{s:s}", "opaque", opaque));
+
+    if (set >= 0)
+        json_object_set_new(arguments, "fdset-id", memory_json(json_integer(set)));
+    return arguments;
+}
+
 int peripheral_add_fd(struct qmp *qmp, int descriptor, const char *opaque, deadline_t deadline,
                       int *set, struct error *error)
 {
     AUTO_JSON json_t *reply = NULL;
-    json_t *arguments = memory_json(json_pack("{s:s}", "opaque", opaque));
 
-    if (qmp_call_fds(qmp, "add-fd", arguments, &descriptor, 1, deadline, &reply, error) != QMP_DONE)
+    if (qmp_call_fds(qmp, "add-fd", peripheral_add_fd_arguments(opaque, *set), &descriptor, 1,
+                     deadline, &reply, error) != QMP_DONE)
         return -1;
     *set = (int)json_number(reply, "fdset-id", -1);
     return 0;

@@ -25,23 +25,24 @@ bool qmp_lose(struct qmp *qmp, const char *reason)
     return false;
 }
 
-void qmp_number(struct qmp *qmp, json_t *message, char *id)
+json_int_t qmp_number(struct qmp *qmp, json_t *message)
 {
-    snprintf(id, QMP_ID_SIZE, "%d-%llu", (int)getpid(), (unsigned long long)++qmp->calls);
-    json_object_set_new(message, "id", memory_json(json_string(id)));
+    json_object_set_new(message, "id", memory_json(json_integer(++qmp->calls)));
+    return qmp->calls;
 }
 
-bool qmp_is_numbered(const json_t *message, const char *id)
+bool qmp_is_numbered(const json_t *message, json_int_t id)
 {
-    const char *own = json_string_value(json_object_get(message, "id"));
-    return own != NULL && strcmp(own, id) == 0;
+    const json_t *own = json_object_get(message, "id");
+    return json_is_number(own) && /* a real beside an integer that is too large for one */
+           json_number_value(own) == (double)id;
 }
 
 /* What counts as the reply to the outstanding command: its id, or an error without any (QEMU sends
  * those for what it could not parse). */
 static bool answers(const struct qmp *qmp, const json_t *message)
 {
-    if (qmp->id[0] == '\0' || qmp->reply != NULL)
+    if (qmp->id == 0 || qmp->reply != NULL)
         return false;
     if (json_object_get(message, "id") == NULL)
         return json_object_get(message, "error") != NULL;
@@ -236,19 +237,18 @@ static enum qmp_outcome call(struct qmp *qmp, const char *command, json_t *messa
     enum qmp_outcome outcome = QMP_DONE;
     qmp->error_class[0] = '\0';
     if (!ahead_take(qmp, message)) {
-        ahead_drop(qmp);
-        qmp_number(qmp, message, qmp->id);
+        qmp_forget_ahead(qmp);
+        qmp->id = qmp_number(qmp, message);
         qmp_read(qmp); /* a connection that has ended is noticed before, not after */
         outcome = send_command(qmp, command, message, descriptors, count, deadline, error);
     }
     if (outcome == QMP_DONE)
         outcome = receive(qmp, command, deadline, result, error);
-    qmp->id[0] = '\0'; /* an answer that comes later is nobody's */
+    qmp->id = 0; /* an answer that comes later is nobody's */
     return outcome;
 }
 
-/* Steals the arguments. */
-static json_t *command_message(const char *verb, const char *command, json_t *arguments)
+json_t *qmp_message(const char *verb, const char *command, json_t *arguments)
 {
     return memory_json(json_pack("{s:s, s:o*}", verb, command, "arguments", arguments));
 }
@@ -257,7 +257,7 @@ enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *argu
                               const int *descriptors, size_t count, deadline_t deadline,
                               json_t **result, struct error *error)
 {
-    AUTO_JSON json_t *message = command_message("execute", command, arguments);
+    AUTO_JSON json_t *message = qmp_message("execute", command, arguments);
     if (count > DESCRIPTORS_MAX) {
         error_set(error, STATUS_FAILED, "%s: %zu descriptors at once, QEMU takes %d", command,
                   count, (int)DESCRIPTORS_MAX);
@@ -275,7 +275,7 @@ enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *argument
 enum qmp_outcome qmp_call_oob(struct qmp *qmp, const char *command, json_t *arguments,
                               deadline_t deadline, json_t **result, struct error *error)
 {
-    AUTO_JSON json_t *message = command_message("exec-oob", command, arguments);
+    AUTO_JSON json_t *message = qmp_message("exec-oob", command, arguments);
     if (!qmp->oob) {
         error_set(error, STATUS_FAILED, "%s: this connection takes nothing out of band", command);
         return QMP_REFUSED;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Queries that are sent before they are called. */
+/* Commands that are sent before they are called. */
 #include <stdlib.h>
 #include <string.h>
 #include "kvm/base/json.h"
@@ -8,65 +8,93 @@
 
 enum { SEND_MS = 100 };
 
-void ahead_drop(struct qmp *qmp)
+void qmp_forget_ahead(struct qmp *qmp)
 {
-    while (qmp->ahead_count > 0)
-        json_decref(qmp->ahead[--qmp->ahead_count].reply);
+    while (qmp->ahead_count > 0) {
+        struct qmp_early *early = &qmp->ahead[--qmp->ahead_count];
+        json_decref(early->request.arguments);
+        json_decref(early->reply);
+    }
 }
 
 bool ahead_keep(struct qmp *qmp, json_t *message)
 {
     for (size_t i = 0; i < qmp->ahead_count; i++) {
-        struct qmp_question *question = &qmp->ahead[i];
-        if (question->reply != NULL || !qmp_is_numbered(message, question->id))
+        struct qmp_early *early = &qmp->ahead[i];
+        if (early->reply != NULL || !qmp_is_numbered(message, early->id))
             continue;
-        question->reply = json_incref(message);
+        early->reply = json_incref(message);
         return true;
     }
     return false;
+}
+
+static bool is_same(const struct qmp_request *request, const json_t *message)
+{
+    const char *command = json_text(message, "execute");
+    const json_t *arguments = json_object_get(message, "arguments");
+
+    if (command == NULL || strcmp(request->command, command) != 0)
+        return false;
+    return arguments == NULL ? request->arguments == NULL
+                             : json_equal(request->arguments, arguments) != 0;
 }
 
 bool ahead_take(struct qmp *qmp, const json_t *message)
 {
-    const char *query = json_text(message, "execute");
-
-    if (query == NULL || json_object_get(message, "arguments") != NULL)
-        return false;
     for (size_t i = 0; i < qmp->ahead_count; i++) {
-        struct qmp_question *question = &qmp->ahead[i];
-        if (strcmp(question->query, query) != 0)
+        struct qmp_early *early = &qmp->ahead[i];
+        if (!is_same(&early->request, message))
             continue;
-        memcpy(qmp->id, question->id, sizeof(qmp->id));
-        qmp->reply = question->reply;
+        qmp->id = early->id;
+        qmp->reply = early->reply;
+        json_decref(early->request.arguments);
         qmp->ahead_count--;
-        memmove(question, question + 1, (qmp->ahead_count - i) * sizeof(*question));
+        memmove(early, early + 1, (qmp->ahead_count - i) * sizeof(*early));
         return true;
     }
     return false;
 }
 
-void qmp_ahead(struct qmp *qmp, const char *const *queries)
+/* One line; the caller frees. */
+static char *write_down(struct qmp *qmp, const struct qmp_request *request)
+{
+    struct qmp_early *early = &qmp->ahead[qmp->ahead_count++];
+    AUTO_JSON json_t *message =
+        qmp_message("execute", request->command, json_incref(request->arguments));
+
+    *early = (struct qmp_early){.request = *request, .id = qmp_number(qmp, message)};
+    json_incref(early->request.arguments);
+    AUTO_FREE char *text = json_compact(message);
+    return memory_format("%s\n", text);
+}
+
+static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count,
+                       int descriptor)
 {
     AUTO_FREE char *text = memory_copy("");
 
-    ahead_drop(qmp);
-    if (!qmp->oob || qmp->lost)
-        return;
-    for (; *queries != NULL && qmp->ahead_count < QMP_AHEAD_MAX; queries++) {
-        struct qmp_question *question = &qmp->ahead[qmp->ahead_count++];
-        AUTO_JSON json_t *message = memory_json(json_pack("{s:s}", "execute", *queries));
-        *question = (struct qmp_question){.query = *queries};
-        qmp_number(qmp, message, question->id);
-        AUTO_FREE char *line = json_compact(message);
+    for (size_t i = 0; i < count; i++) {
+        AUTO_FREE char *line = write_down(qmp, &requests[i]);
         AUTO_FREE char *before = text;
-        text = memory_format("%s%s\n", before, line);
+        text = memory_format("%s%s", before, line);
     }
     size_t length = strlen(text);
-    size_t sent = qmp_send(qmp, text, length, NULL, 0, clock_deadline(SEND_MS));
+    size_t sent =
+        qmp_send(qmp, text, length, &descriptor, descriptor >= 0 ? 1 : 0, clock_deadline(SEND_MS));
     if (sent == length)
         return;
-    ahead_drop(qmp);
+    qmp_forget_ahead(qmp);
     if (sent > 0)
         qmp_lose(qmp,
                  "a command was sent in part"); /* whatever followed would be read as its end */
+}
+
+void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor)
+{
+    qmp_forget_ahead(qmp);
+    if (qmp->oob && count <= QMP_AHEAD_MAX && qmp_read(qmp))
+        send_ahead(qmp, requests, count, descriptor);
+    for (size_t i = 0; i < count; i++)
+        json_decref(requests[i].arguments);
 }

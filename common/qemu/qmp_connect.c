@@ -74,17 +74,36 @@ static bool offers_oob(const struct qmp *qmp)
     return false;
 }
 
-static int negotiate(struct qmp *qmp, bool oob, deadline_t deadline, struct error *error)
+/* What a connection is made for: with out-of-band commands, and with queries right behind the negotiation. */
+struct wish {
+    bool oob;
+    const struct qmp_request *requests;
+    size_t count;
+};
+
+static void ask_along(struct qmp *qmp, const struct wish *wish, json_t *capabilities)
+{
+    struct qmp_request all[QMP_AHEAD_MAX] = {{"qmp_capabilities", json_incref(capabilities)}};
+    size_t count = 1;
+
+    for (; count <= wish->count && count < QMP_AHEAD_MAX; count++)
+        all[count] = wish->requests[count - 1];
+    qmp_ahead(qmp, all, count, -1);
+}
+
+static int negotiate(struct qmp *qmp, const struct wish *wish, deadline_t deadline,
+                     struct error *error)
 {
     while (qmp->greeting == NULL && qmp_wait(qmp, 0, deadline)) {
     }
     if (qmp->greeting == NULL)
         return fail_greeting(qmp, error);
-    bool enable = oob && offers_oob(qmp);
-    json_t *arguments = enable ? memory_json(json_pack("{s:[s]}", "enable", "oob")) : NULL;
+    qmp->oob = wish->oob && offers_oob(qmp);
+    json_t *arguments = qmp->oob ? memory_json(json_pack("{s:[s]}", "enable", "oob")) : NULL;
+    if (wish->count > 0 && qmp->oob)
+        ask_along(qmp, wish, arguments);
     if (qmp_call(qmp, "qmp_capabilities", arguments, deadline, NULL, error) != QMP_DONE)
         return error_prefix(error, "%s", qmp->name);
-    qmp->oob = enable;
     return 0;
 }
 
@@ -97,8 +116,8 @@ static pid_t peer_of(int descriptor)
     return credentials.pid;
 }
 
-struct qmp *qmp_adopt(int descriptor, const char *name, bool oob, deadline_t deadline,
-                      struct error *error)
+static struct qmp *begin(int descriptor, const char *name, const struct wish *wish,
+                         deadline_t deadline, struct error *error)
 {
     struct qmp *qmp = memory_zeroed(1, sizeof(*qmp));
     qmp->descriptor = descriptor;
@@ -110,15 +129,21 @@ struct qmp *qmp_adopt(int descriptor, const char *name, bool oob, deadline_t dea
         qmp_close(qmp);
         return NULL;
     }
-    if (negotiate(qmp, oob, deadline, error) != 0) {
+    if (negotiate(qmp, wish, deadline, error) != 0) {
         qmp_close(qmp);
         return NULL;
     }
     return qmp;
 }
 
-struct qmp *qmp_connect_peer(const char *path, pid_t peer, bool oob, deadline_t deadline,
-                             struct error *error)
+struct qmp *qmp_adopt(int descriptor, const char *name, bool oob, deadline_t deadline,
+                      struct error *error)
+{
+    return begin(descriptor, name, &(struct wish){.oob = oob}, deadline, error);
+}
+
+static struct qmp *connect_peer(const char *path, pid_t peer, const struct wish *wish,
+                                deadline_t deadline, struct error *error)
 {
     int descriptor = connect_to(path, deadline, error);
     if (descriptor < 0)
@@ -130,7 +155,19 @@ struct qmp *qmp_connect_peer(const char *path, pid_t peer, bool oob, deadline_t 
         close(descriptor);
         return NULL;
     }
-    return qmp_adopt(descriptor, path, oob, deadline, error);
+    return begin(descriptor, path, wish, deadline, error);
+}
+
+struct qmp *qmp_connect_peer(const char *path, pid_t peer, bool oob, deadline_t deadline,
+                             struct error *error)
+{
+    return connect_peer(path, peer, &(struct wish){.oob = oob}, deadline, error);
+}
+
+struct qmp *qmp_connect_asking(const char *path, pid_t peer, const struct qmp_request *requests,
+                               size_t count, deadline_t deadline, struct error *error)
+{
+    return connect_peer(path, peer, &(struct wish){true, requests, count}, deadline, error);
 }
 
 struct qmp *qmp_connect(const char *path, bool oob, deadline_t deadline, struct error *error)
@@ -146,7 +183,7 @@ void qmp_close(struct qmp *qmp)
     close(qmp->descriptor);
     json_decref(qmp->greeting);
     json_decref(qmp->reply);
-    ahead_drop(qmp);
+    qmp_forget_ahead(qmp);
     frame_release(&qmp->frame);
     store_release(&qmp->store);
     free(qmp->name);

@@ -10,12 +10,12 @@
 #include "qmp_frame.h"
 #include "qmp_store.h"
 
-enum { QMP_ID_SIZE = 48, QMP_CLASS_SIZE = 64, QMP_AHEAD_MAX = 4 };
+enum { QMP_CLASS_SIZE = 64, QMP_AHEAD_MAX = 5 };
 
-/* A query that was sent before it is called. */
-struct qmp_question {
-    const char *query; /* borrowed */
-    char id[QMP_ID_SIZE];
+/* A command that was sent before it is called. */
+struct qmp_early {
+    struct qmp_request request; /* with a reference to the arguments */
+    json_int_t id;
     json_t *reply; /* NULL until it came */
 };
 
@@ -30,10 +30,10 @@ struct qmp {
     char fault[FRAME_FAULT_SIZE]; /* why it is lost */
     struct frame frame;
     struct store store;
-    uint64_t calls;
-    char id[QMP_ID_SIZE]; /* of the outstanding command; "" when there is none */
-    json_t *reply;        /* to it; NULL until it came */
-    struct qmp_question ahead[QMP_AHEAD_MAX];
+    json_int_t calls;
+    json_int_t id; /* of the outstanding command; 0 when there is none */
+    json_t *reply; /* to it; NULL until it came */
+    struct qmp_early ahead[QMP_AHEAD_MAX];
     size_t ahead_count;
     char error_class[QMP_CLASS_SIZE];
 };
@@ -49,13 +49,14 @@ bool qmp_wait(struct qmp *qmp, short events, deadline_t deadline);
 size_t qmp_send(struct qmp *qmp, char *bytes, size_t length, const int *descriptors, size_t count,
                 deadline_t deadline);
 
-/* Give the message an id of its own, which is copied to `id`; has a message that id? */
-void qmp_number(struct qmp *qmp, json_t *message, char *id);
-bool qmp_is_numbered(const json_t *message, const char *id);
+/* {VERB: COMMAND, "arguments"}; steals the arguments. */
+json_t *qmp_message(const char *verb, const char *command, json_t *arguments);
+/* Give the message an id of its own, short since QEMU reads byte by byte; has a message that id? */
+json_int_t qmp_number(struct qmp *qmp, json_t *message);
+bool qmp_is_numbered(const json_t *message, json_int_t id);
 
-/* Queries sent ahead (qmp_ahead.c): keep a reply to one; make one the outstanding command; forget them. */
+/* Commands sent ahead (qmp_ahead.c): keep a reply to one; make one the outstanding command. */
 bool ahead_keep(struct qmp *qmp, json_t *message);
 bool ahead_take(struct qmp *qmp, const json_t *message);
-void ahead_drop(struct qmp *qmp);
 
 #endif

@@ -23,23 +23,23 @@
 enum { LOCK_POLL_MS = 20, LOCK_LINE_MAX = 1024, HOLDER_TRIES = 10, HOLDER_PAUSE_MS = 2 };
 enum { DYING_MS = 500 };
 
-static void user_name(char *buffer, size_t size)
+static void user_name(json_int_t uid, char *buffer, size_t size)
 {
     struct passwd entry, *found = NULL;
     char space[4096];
-    if (getpwuid_r(getuid(), &entry, space, sizeof(space), &found) == 0 && found != NULL)
+    if (uid >= 0 && uid < UINT32_MAX &&
+        getpwuid_r((uid_t)uid, &entry, space, sizeof(space), &found) == 0 && found != NULL)
         snprintf(buffer, size, "%s", entry.pw_name);
     else
-        snprintf(buffer, size, "uid %u", (unsigned)getuid());
+        snprintf(buffer, size, "uid %lld", (long long)uid);
 }
 
 /* Only for the message of the others: that it fails is no reason to do without the lock. */
 static void write_holder(int lock)
 {
-    char user[64];
-    user_name(user, sizeof(user));
-    AUTO_JSON json_t *holder = json_pack("{s:s, s:I, s:s, s:f}", "program", log_program(), "pid",
-                                         (json_int_t)getpid(), "user", user, "since", clock_wall());
+    AUTO_JSON json_t *holder =
+        json_pack("{s:s, s:I, s:I, s:f}", "program", log_program(), "pid", (json_int_t)getpid(),
+                  "uid", (json_int_t)getuid(), "since", clock_wall());
     if (holder == NULL || ftruncate(lock, 0) < 0)
         return;
     AUTO_FREE char *text = json_compact(holder);
@@ -80,15 +80,16 @@ static bool holder_is_dead(int lock)
 static bool read_holder(int lock, char *text, size_t size)
 {
     AUTO_JSON json_t *holder = holder_line(lock);
-    const char *program = json_text(holder, "program"), *user = json_text(holder, "user");
-    if (program == NULL || user == NULL)
+    const char *program = json_text(holder, "program");
+    const json_t *uid = json_member(holder, "uid");
+    if (program == NULL || !json_is_integer(uid))
         return false;
     AUTO_FREE char *safe_program = text_escape(program, strlen(program));
-    AUTO_FREE char *safe_user = text_escape(user, strlen(user));
-    char since[32];
+    char user[64], since[32];
+    user_name(json_integer_value(uid), user, sizeof(user));
     format_since(json_number_value(json_member(holder, "since")), since, sizeof(since));
     snprintf(text, size, "%s pid %lld by %s since %s", safe_program,
-             (long long)json_number(holder, "pid", 0), safe_user, since);
+             (long long)json_number(holder, "pid", 0), user, since);
     return true;
 }
 

@@ -374,7 +374,7 @@ __attribute__((noreturn)) static void greet_and_end(int server)
     dprintf(server, "{\"QMP\":{}}");
     ssize_t got = read(server, line, sizeof(line));
     AUTO_JSON json_t *command = json_loadb(line, got > 0 ? (size_t)got : 0, 0, NULL);
-    dprintf(server, "{\"return\":{},\"id\":\"%s\"}", json_text(command, "id"));
+    dprintf(server, "{\"return\":{},\"id\":%lld}", (long long)json_number(command, "id", 0));
     _exit(0);
 }
 
@@ -417,7 +417,9 @@ TEST(out_of_band, "out of band works where it was negotiated")
     return true;
 }
 
-static const char *const questions[] = {"query-status", "query-migrate", "query-pci", NULL};
+static const struct qmp_request questions[] = {
+    {"query-status", NULL}, {"query-migrate", NULL}, {"query-pci", NULL}};
+enum { QUESTIONS = sizeof(questions) / sizeof(questions[0]) };
 
 static const char *status_now(struct qmp *qmp, json_t **result)
 {
@@ -436,12 +438,30 @@ TEST(ahead, "a query sent ahead is answered once, in any order, and a refusal is
                                             "return 4 {\"status\":\"fourth\"}\n");
     AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
     CHECK(qmp != NULL);
-    qmp_ahead(qmp, questions);
+    qmp_ahead(qmp, questions, QUESTIONS, -1);
     CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_REFUSED);
     CHECK_TEXT(error.text, "query-migrate: not now");
     AUTO_JSON json_t *first = NULL, *fourth = NULL;
     CHECK_TEXT(status_now(qmp, &first), "first");
     CHECK_TEXT(status_now(qmp, &fourth), "fourth");
+    return true;
+}
+
+TEST(ahead_of_all, "queries go along with the negotiation, where it brings oob")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("return 1 {\"status\":\"first\"}\n");
+    AUTO_QMP struct qmp *qmp =
+        qmp_connect_asking(fake.socket, fake.pid, questions, 2, generous(), &error);
+    CHECK(qmp != NULL);
+    AUTO_JSON json_t *first = NULL;
+    CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_DONE);
+    CHECK_TEXT(status_now(qmp, &first), "first");
+    CHECK(scratch_holds(&fake.scratch, "commands",
+                        "{\"n\":1,\"execute\":\"query-status\",\"arguments\":{},"
+                        "\"descriptors\":0}\n"
+                        "{\"n\":2,\"execute\":\"query-migrate\",\"arguments\":{},"
+                        "\"descriptors\":0}\n"));
     return true;
 }
 
@@ -452,7 +472,7 @@ TEST(ahead_stale, "an answer from before another command is not taken")
                                             "return 5 {\"status\":\"late\"}\n");
     AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
     CHECK(qmp != NULL);
-    qmp_ahead(qmp, questions);
+    qmp_ahead(qmp, questions, QUESTIONS, -1);
     CHECK_NUMBER(qmp_call(qmp, "cont", NULL, generous(), NULL, &error), QMP_DONE);
     AUTO_JSON json_t *late = NULL;
     CHECK_TEXT(status_now(qmp, &late), "late");
@@ -465,7 +485,7 @@ TEST(ahead_lost, "a connection that ends between two answers is lost for the sec
     AUTO_FAKE struct fake fake = fake_begin("close 2\n");
     AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
     CHECK(qmp != NULL);
-    qmp_ahead(qmp, questions);
+    qmp_ahead(qmp, questions, QUESTIONS, -1);
     AUTO_JSON json_t *result = NULL;
     CHECK_TEXT(status_now(qmp, &result), "running");
     CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_UNKNOWN);
@@ -478,9 +498,42 @@ TEST(ahead_in_band, "without oob nothing is sent ahead")
     AUTO_FAKE struct fake fake = fake_begin("return 1 {\"status\":\"first\"}\n");
     AUTO_QMP struct qmp *qmp = connect_to(&fake, &error);
     CHECK(qmp != NULL);
-    qmp_ahead(qmp, questions + 1);
+    qmp_ahead(qmp, questions + 1, QUESTIONS - 1, -1);
     AUTO_JSON json_t *result = NULL;
     CHECK_TEXT(status_now(qmp, &result), "first");
+    return true;
+}
+
+TEST(ahead_arguments, "an answer belongs to its arguments, and the descriptor to the first of them")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("fail 2 GenericError no such node\n");
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(qmp != NULL);
+    const struct qmp_request requests[] = {
+        {"add-fd", json_pack("{s:i}", "fdset-id", 4)},
+        {"blockdev-add", json_pack("{s:s}", "node-name", "mine")}};
+    qmp_ahead(qmp, requests, 2, 0);
+    CHECK_NUMBER(qmp_call_fds(qmp, "add-fd", json_pack("{s:i}", "fdset-id", 4), (int[]){0}, 1,
+                              generous(), NULL, &error),
+                 QMP_DONE);
+    CHECK_NUMBER(qmp_call(qmp, "blockdev-add", json_pack("{s:s}", "node-name", "mine"), generous(),
+                          NULL, &error),
+                 QMP_REFUSED);
+    CHECK_TEXT(error.text, "blockdev-add: no such node");
+    qmp_ahead(qmp, (struct qmp_request[]){{"set_link", json_pack("{s:b}", "up", 0)}}, 1, -1);
+    CHECK_NUMBER(qmp_call(qmp, "set_link", json_pack("{s:b}", "up", 1), generous(), NULL, &error),
+                 QMP_DONE);
+    CHECK(scratch_holds(
+        &fake.scratch, "commands",
+        "{\"n\":1,\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":4},"
+        "\"descriptors\":1}\n"
+        "{\"n\":2,\"execute\":\"blockdev-add\",\"arguments\":{\"node-name\":\"mine\"},"
+        "\"descriptors\":0}\n"
+        "{\"n\":3,\"execute\":\"set_link\",\"arguments\":{\"up\":false},"
+        "\"descriptors\":0}\n"
+        "{\"n\":4,\"execute\":\"set_link\",\"arguments\":{\"up\":true},"
+        "\"descriptors\":0}\n"));
     return true;
 }
 
@@ -512,5 +565,5 @@ UNIT_MAIN(UNIT(plain), UNIT(shapes), UNIT(early_events), UNIT(two_greetings), UN
           UNIT(refusals), UNIT(broken), UNIT(big_numbers), UNIT(big_reply), UNIT(bracket_bomb),
           UNIT(flood), UNIT(waiting), UNIT(banners), UNIT(silence), UNIT(backlog), UNIT(nobody),
           UNIT(no_reply), UNIT(dead_connection), UNIT(descriptors), UNIT(not_reading),
-          UNIT(out_of_band), UNIT(ahead), UNIT(ahead_stale), UNIT(ahead_lost), UNIT(ahead_in_band),
-          UNIT(wrong_peer), UNIT(flat_memory))
+          UNIT(out_of_band), UNIT(ahead), UNIT(ahead_of_all), UNIT(ahead_stale), UNIT(ahead_lost),
+          UNIT(ahead_in_band), UNIT(ahead_arguments), UNIT(wrong_peer), UNIT(flat_memory))

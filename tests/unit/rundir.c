@@ -229,10 +229,9 @@ TEST(stale_holder, "the line of a dead holder is not shown, and goes with the ne
     CHECK(rundir_lock(&rundir, "web1", clock_deadline(0), &lock, NULL) == 0);
     CHECK(rundir_lock_holder(&rundir, "web1", text, sizeof(text)));
     CHECK_HAS(text, "pid ");
-    CHECK(scratch_write(&scratch, "run/lock/web1",
-                        "{\"program\": \"\\u001b[2J\", \"user\": \"u\"}\n"));
+    CHECK(scratch_write(&scratch, "run/lock/web1", "{\"program\": \"\\u001b[2J\", \"uid\": 0}\n"));
     CHECK(rundir_lock_holder(&rundir, "web1", text, sizeof(text)));
-    CHECK_HAS(text, "\\x1b[2J pid 0 by u");
+    CHECK_HAS(text, "\\x1b[2J pid 0 by root");
     CHECK(scratch_write(&scratch, "run/lock/web1", "nonsense"));
     CHECK(rundir_lock_holder(&rundir, "web1", text, sizeof(text)));
     CHECK_TEXT(text, "another program");

@@ -41,7 +41,7 @@ struct operation {
     deadline_t deadline;     /* of all of them together */
 };
 
-/* Fails with STATUS_FAILED, naming the hook, how it ended and the last lines that it wrote. */
+/* Returns how many ran. Fails with STATUS_FAILED, naming the hook, how it ended and the last lines that it wrote. */
 int operation_hooks_pre(const struct operation *operation, struct error *error);
 void operation_hooks_post(const struct operation *operation, struct messages *warnings);
 
