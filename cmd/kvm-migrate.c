@@ -20,7 +20,7 @@
 #include "kvm/operations/migrate.h"
 #include "kvm/state/instance.h"
 
-enum { MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
+enum { INPUT_MAX = 4 * 1024 * 1024, MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
 
 struct options {
     struct cli_common common;
@@ -75,20 +75,21 @@ static const struct cli_option option_table[] = {
     {"in-place", 0, CLI_FLAG, OPTION(in_place), NULL,
      "to localhost: give the guest a new QEMU on this node", 0, 0},
     {"token", 0, CLI_TEXT, OPTION(token), "TOKEN",
-     "commit and abort on the target: the source's word", 0, 0},
+     "commit, abort, finish: the other side's word; -: from standard input", 0, 0},
 };
 
 static const char *const usage[] = {
     "INSTANCE check|rehearse|to TARGET [--remote COMMAND] [--deadline SECONDS]",
     "INSTANCE check|rehearse|to localhost --in-place",
     "INSTANCE status|cancel|recover",
+    "INSTANCE offer TARGET; accept <OFFER; send <ACCEPTED",
     "INSTANCE vote|commit|abort|finish [--token TOKEN]",
     NULL,
 };
 
-static const char *const actions[] = {"to",      "check", "rehearse", "status", "cancel",
-                                      "recover", "vote",  "commit",   "abort",  "finish",
-                                      "serve",   "pipe",  NULL};
+static const char *const actions[] = {"to",    "check",  "rehearse", "status", "cancel", "recover",
+                                      "vote",  "commit", "abort",    "finish", "serve",  "pipe",
+                                      "offer", "accept", "send",     NULL};
 
 static const char *const notes[] = {
     "Ctrl-C cancels a copy cleanly; the guest runs on here.",
@@ -113,6 +114,8 @@ struct job {
     struct rundir rundir;
     struct node node;
     struct migrate_options migrate;
+    json_t *document; /* from standard input */
+    char *token;
 };
 
 static volatile sig_atomic_t interrupted;
@@ -206,7 +209,7 @@ static void show_progress(const struct migrate_progress *progress)
 static bool takes_target(const char *action)
 {
     return strcmp(action, "to") == 0 || strcmp(action, "check") == 0 ||
-           strcmp(action, "rehearse") == 0;
+           strcmp(action, "rehearse") == 0 || strcmp(action, "offer") == 0;
 }
 
 static void work(void *context, size_t index, struct result *result)
@@ -218,9 +221,10 @@ static void work(void *context, size_t index, struct result *result)
     if (takes_target(action))
         migrate_to(&job->rundir, &job->node, name, &job->migrate,
                    strcmp(action, "check") == 0 || job->options.common.dry_run, result);
+    else if (strcmp(action, "send") == 0)
+        migrate_send(&job->rundir, &job->node, name, &job->migrate, job->document, result);
     else
-        migrate_local(&job->rundir, &job->node, name, action, job->options.token, &job->migrate,
-                      result);
+        migrate_local(&job->rundir, &job->node, name, action, job->token, &job->migrate, result);
     if (isatty(STDERR_FILENO) != 0 && !as_json && takes_target(action))
         fprintf(stderr, "\r\033[K");
 }
@@ -247,6 +251,80 @@ static int check_words(const struct job *job, struct error *error)
     return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
                      near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
                      near != NULL ? "\"?" : "");
+}
+
+static char *read_input(size_t *length, struct error *error)
+{
+    char *text = memory_zeroed(1, INPUT_MAX + 1);
+
+    *length = fread(text, 1, INPUT_MAX + 1, stdin);
+    if (*length <= INPUT_MAX) {
+        text[*length] = '\0';
+        return text;
+    }
+    free(text);
+    error_set(error, STATUS_USAGE, "standard input: is longer than 4 MiB");
+    return NULL;
+}
+
+/* One line, since who writes it may wait for us before it ends. */
+static int read_document(struct job *job, struct error *error)
+{
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t length = getline(&line, &size, stdin);
+
+    if (length > 0 && length <= INPUT_MAX)
+        job->document = json_parse(line, (size_t)length, "standard input", error);
+    else
+        error_set(error, STATUS_USAGE, "standard input: has no document");
+    if (length > 0)
+        explicit_bzero(line, (size_t)length);
+    free(line);
+    return job->document == NULL ? -1 : 0;
+}
+
+/* "-": what an earlier stage has printed, with --json or the bare token. */
+static int read_token(struct job *job, struct error *error)
+{
+    size_t length = 0;
+
+    if (job->options.token == NULL || strcmp(job->options.token, "-") != 0) {
+        job->token = job->options.token == NULL ? NULL : memory_copy(job->options.token);
+        return 0;
+    }
+    AUTO_FREE char *text = read_input(&length, error);
+    if (text == NULL)
+        return -1;
+    if (text[0] != '[') {
+        text[strcspn(text, "\r\n")] = '\0';
+        job->token = memory_copy(text);
+        return 0;
+    }
+    AUTO_JSON json_t *results = json_parse(text, length, "standard input", error);
+    const char *token = json_text(json_array_get(results, 0), "token");
+    if (results == NULL)
+        return -1;
+    if (token == NULL)
+        return error_set(error, STATUS_STATE, "standard input: tells no token");
+    job->token = memory_copy(token);
+    return 0;
+}
+
+/* A session carries what these need. */
+static int check_stage(const struct job *job, struct error *error)
+{
+    const struct options *options = &job->options;
+    const char *odd = options->tunnel               ? "--tunnel"
+                      : options->multifd > 0        ? "--multifd"
+                      : options->copy_disks != NULL ? "--copy-disks"
+                      : options->in_place           ? "--in-place"
+                      : options->postcopy           ? "--postcopy"
+                                                    : NULL;
+
+    if (strcmp(job->words.items[1], "offer") != 0 || odd == NULL)
+        return 0;
+    return error_set(error, STATUS_USAGE, "%s goes with to only, whose session it needs", odd);
 }
 
 static int check_options(const struct options *options, struct error *error)
@@ -338,7 +416,7 @@ static int prepare(struct job *job, struct error *error)
 
     if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
         check_options(options, error) < 0 || check_disk_options(options, error) < 0 ||
-        check_in_place(job, error) < 0)
+        check_in_place(job, error) < 0 || check_stage(job, error) < 0)
         return -1;
     if (options->common.dry_run && !takes_target(job->words.items[1]))
         return error_set(error, STATUS_USAGE,
@@ -384,9 +462,44 @@ static int prepare(struct job *job, struct error *error)
     return node_open(&job->node, options->common.conf_dir, error);
 }
 
+static enum status print_document(enum status status, json_t *document)
+{
+    if (document == NULL)
+        return status;
+    json_dumpf(document, stdout, JSON_COMPACT);
+    printf("\n");
+    json_decref(document);
+    return status;
+}
+
+static enum status offer(struct job *job)
+{
+    json_t *document = NULL;
+    enum status status =
+        migrate_offer(&job->rundir, &job->node, job->words.items[0], &job->migrate, &document);
+
+    return print_document(status, document);
+}
+
+static int read_what_is_needed(struct job *job, struct error *error)
+{
+    const char *action = job->words.items[1];
+    bool document = strcmp(action, "accept") == 0 || strcmp(action, "send") == 0;
+
+    return document ? read_document(job, error) : read_token(job, error);
+}
+
 static enum status run(struct job *job, struct error *error)
 {
     const char *name = job->words.items[0], *action = job->words.items[1];
+
+    if (read_what_is_needed(job, error) < 0) {
+        log_error("%s", error->text);
+        return error->status;
+    }
+    if (strcmp(action, "accept") == 0)
+        return migrate_accept(job->options.common.run_dir, &job->node, name, &job->migrate,
+                              job->document);
 
     if (strcmp(action, "serve") == 0)
         return migrate_serve(job->options.common.run_dir, &job->node, name, &job->migrate);
@@ -396,6 +509,8 @@ static enum status run(struct job *job, struct error *error)
     }
     if (strcmp(action, "pipe") == 0)
         return migrate_pipe(&job->rundir, name);
+    if (strcmp(action, "offer") == 0)
+        return offer(job);
     struct sigaction interrupt = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &interrupt, NULL);
     sigaction(SIGTERM, &interrupt, NULL);
@@ -424,6 +539,8 @@ int main(int argc, char **argv)
         result = run(&job, &error);
     }
     node_close(&job.node);
+    json_decref(job.document);
+    free(job.token);
     rundir_close(&job.rundir);
     return cli_finish(result);
 }

@@ -137,12 +137,11 @@ int sending_open_remote(struct sending *sending, struct error *error)
 
 /* ---- the steps of the way there ---- */
 
-int sending_accept(struct sending *sending, json_t **answer, struct error *error)
+json_t *sending_accept_question(struct sending *sending)
 {
     json_t *question = sending_request(sending, "accept");
     char id[33];
 
-    sending_say(sending, "let the target accept");
     migration_token(id);
     migration_token(sending->commit_token);
     migration_token(sending->abort_token);
@@ -164,6 +163,14 @@ int sending_accept(struct sending *sending, json_t **answer, struct error *error
         json_object_set_new(question, "postcopy", memory_json(json_string("yes")));
     if (sending->session.runtime.state == RUNTIME_PAUSED)
         json_object_set_new(question, "paused", memory_json(json_string("yes")));
+    return question;
+}
+
+int sending_accept(struct sending *sending, json_t **answer, struct error *error)
+{
+    json_t *question = sending_accept_question(sending);
+
+    sending_say(sending, "let the target accept");
     if (sending->options->in_place) {
         if (inplace_accept(sending, question, answer, error) < 0)
             return -1;
@@ -221,8 +228,8 @@ int sending_stream(struct sending *sending, int64_t port, const char *token, dea
     return error_errno(error, STATUS_FAILED, "tunnel");
 }
 
-static int set_up_tls(struct sending *sending, const char *key, deadline_t deadline,
-                      struct error *error)
+int sending_set_up_tls(struct sending *sending, const char *key, deadline_t deadline,
+                       struct error *error)
 {
     const char *x509 = sending->options->tls_x509;
     const struct session *session = &sending->session;
@@ -275,7 +282,7 @@ int sending_connect(struct sending *sending, const json_t *answer, struct error 
     sending_say(sending, "connect for the memory");
     if ((own ? connect_own(sending, json_number(answer, "port", 0), deadline, error)
              : connect_stream(sending, answer, deadline, &stream, error)) < 0 ||
-        set_up_tls(sending, json_text(answer, "key"), deadline, error) < 0 ||
+        sending_set_up_tls(sending, json_text(answer, "key"), deadline, error) < 0 ||
         migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
         return -1;
     return own ? 0 : channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error);

@@ -155,6 +155,43 @@ static int need_runtime(const struct local *local, struct error *error)
                          : "nothing of it is here");
 }
 
+/* For the next command's --token -. */
+static int give_token(struct local *local, const char *token)
+{
+    local->result->detail = memory_json(json_pack("{s:s*}", "token", token));
+    return 0;
+}
+
+static int vote(struct local *local, deadline_t deadline, struct error *error)
+{
+    const char *token = migration_text(&local->session.runtime, "vote_token");
+
+    if (target_vote(&local->session, NULL, -1, deadline, error) < 0)
+        return -1;
+    local_say(local, token == NULL ? memory_copy("ready: everything has arrived")
+                                   : memory_format("ready: everything has arrived; on the source: "
+                                                   "kvm-migrate %s commit --token %s",
+                                                   local->name, token));
+    return give_token(local, token);
+}
+
+static int commit(struct local *local, deadline_t deadline, struct error *error)
+{
+    struct session *session = &local->session;
+    const char *token = migration_text(&session->runtime, "commit_token");
+    bool source = migration_side_of(&session->runtime) == MIGRATION_SOURCE;
+
+    if ((source ? source_commit(session, local->token, deadline, error)
+                : target_commit(session, NULL, local->token, deadline, &local->result->warnings,
+                                error)) < 0)
+        return -1;
+    local_say(local, source ? memory_format("committed: only the target may run the guest now; "
+                                            "there: kvm-migrate %s commit --token %s",
+                                            local->name, token)
+                            : memory_copy("the guest runs here"));
+    return give_token(local, token);
+}
+
 static int abort_side(struct local *local, struct error *error)
 {
     struct messages *warnings = &local->result->warnings;
@@ -173,7 +210,7 @@ static int abort_side(struct local *local, struct error *error)
     local_say(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
                                    "abort --token %s",
                                    local->name, token != NULL ? token : "?"));
-    return 0;
+    return give_token(local, token);
 }
 
 static int run_stage(struct local *local, const char *action, struct error *error)
@@ -187,14 +224,10 @@ static int run_stage(struct local *local, const char *action, struct error *erro
         return -1;
     if (strcmp(action, "abort") == 0)
         return abort_side(local, error);
-    if (strcmp(action, "vote") == 0) {
-        local_say(local, memory_copy("ready: everything has arrived"));
-        return target_vote(&local->session, NULL, -1, deadline, error);
-    }
-    if (strcmp(action, "commit") == 0) {
-        local_say(local, memory_copy("the guest runs here"));
-        return target_commit(&local->session, NULL, local->token, deadline, warnings, error);
-    }
+    if (strcmp(action, "vote") == 0)
+        return vote(local, deadline, error);
+    if (strcmp(action, "commit") == 0)
+        return commit(local, deadline, error);
     /* Without the token the target is asked first: ending this side while the guest has not arrived would leave the
      * token that makes it run nowhere but there. */
     const char *expected = migration_text(&local->session.runtime, "commit_token");

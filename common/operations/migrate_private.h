@@ -162,6 +162,10 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
 
 /* ---- migrate_back.c: the source's way back, and its end ---- */
 
+/* Without a session: record that only the target may run it. `token` is what the target's vote has told. */
+int source_commit(struct session *session, const char *token, deadline_t deadline,
+                  struct error *error);
+
 /* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
 int source_abort(struct session *session, deadline_t deadline, struct error *error);
 /* After a source_abort that could go back but not run the guest yet (the phase is none): again. */

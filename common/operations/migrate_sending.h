@@ -42,6 +42,7 @@ struct sending {
     bool committed;
     bool postcopy; /* QEMU was told to switch to it */
     char commit_token[33], abort_token[33];
+    char vote_token[33];   /* without a session: what the vote is told by; else "" */
     json_t *last;          /* query-migrate at the end */
     double began, copying; /* all of it, and `migrate` */
 };
@@ -54,6 +55,10 @@ void sending_say(const struct sending *sending, const char *what);
 int sending_open(struct sending *sending, struct error *error);
 int sending_open_remote(struct sending *sending, struct error *error);
 int sending_accept(struct sending *sending, json_t **answer, struct error *error);
+/* Its question, with new tokens; new reference. */
+json_t *sending_accept_question(struct sending *sending);
+int sending_set_up_tls(struct sending *sending, const char *key, deadline_t deadline,
+                       struct error *error);
 int sending_compare(struct sending *sending, struct error *error);
 int sending_connect(struct sending *sending, const json_t *answer, struct error *error);
 /* The stream to a target that listens or has its tunnel ready; the caller closes it. */

@@ -100,8 +100,8 @@ static int start_incoming(struct serving *serving, const json_t *request, struct
                                      .incoming = true,
                                      .deadline = clock_deadline(SETUP_MS),
                                      .observe = serving->options->observe};
-    static const char *const keys[] = {"id",   "commit_token", "abort_token",
-                                       "peer", "paused",       "postcopy"};
+    static const char *const keys[] = {"id",     "commit_token", "abort_token", "peer",
+                                       "paused", "postcopy",     "vote_token"};
 
     runtime_begin(runtime, &serving->received.instance);
     serving->session.has_runtime = true;
@@ -250,8 +250,8 @@ static json_t *answer_alive(struct serving *serving, struct error *error)
 
 static int receive_stream(struct serving *serving, deadline_t deadline, struct error *error)
 {
-    AUTO_CLOSE int connection =
-        channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
+    AUTO_CLOSE int connection = channel_accept(
+        serving->listener, serving->alone ? -1 : STDIN_FILENO, serving->token, deadline, error);
 
     serving_stop_listening(serving);
     if (connection < 0)
@@ -263,7 +263,7 @@ static int receive_stream(struct serving *serving, deadline_t deadline, struct e
 /* receive: the source connects now; its connection becomes QEMU's, or QEMU takes its connections itself. */
 static json_t *answer_receive(struct serving *serving, struct error *error)
 {
-    deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
+    deadline_t deadline = clock_deadline(serving->alone ? MIGRATE_ANSWER_MS : MIGRATE_CONNECT_MS);
     const char *uri = serving->uri != NULL ? serving->uri : "fd:kvm-suite-in";
 
     if (serving->uri != NULL)
@@ -360,7 +360,7 @@ static json_t *answer_attach(struct serving *serving, struct error *error)
                      (int)session_is_live(&serving->session), "copy", copy);
 }
 
-static json_t *answer(struct serving *serving, const json_t *request, struct error *error)
+json_t *serving_answer(struct serving *serving, const json_t *request, struct error *error)
 {
     const char *stage = json_text(request, "stage");
 
@@ -403,7 +403,7 @@ static void answer_line(struct serving *serving, const char *line)
 {
     struct error error = {.status = STATUS_FAILED};
     AUTO_JSON json_t *request = json_parse(line, strlen(line), "request", &error);
-    AUTO_JSON json_t *reply = request == NULL ? NULL : answer(serving, request, &error);
+    AUTO_JSON json_t *reply = request == NULL ? NULL : serving_answer(serving, request, &error);
 
     if (reply == NULL)
         reply = memory_json(json_pack("{s:b, s:i, s:s}", "ok", 0, "status", (int)error.status,

@@ -24,6 +24,7 @@ struct serving {
     struct rundir home;
     struct qemu_process old;
     struct launch_heir heir;
+    bool alone; /* no session: the accept of a script */
     bool accepted, attached;
     int listener;
     char token[33];
@@ -36,6 +37,9 @@ struct serving {
 /* migrate_serve.c: where the memory will come, *port (0: any free one) becomes the one that it is. */
 int serving_listen(struct serving *serving, const json_t *request, int64_t *port,
                    struct error *error);
+
+/* One request of the session; new reference, NULL with error. */
+json_t *serving_answer(struct serving *serving, const json_t *request, struct error *error);
 
 void serving_stop_listening(struct serving *serving);
 

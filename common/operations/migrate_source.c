@@ -37,6 +37,8 @@ int sending_record(struct sending *sending, struct error *error)
     migration_set_text(runtime, "peer", sending->options->target);
     migration_set_text(runtime, "commit_token", sending->commit_token);
     migration_set_text(runtime, "abort_token", sending->abort_token);
+    if (sending->vote_token[0] != '\0')
+        migration_set_text(runtime, "vote_token", sending->vote_token);
     copies_record(&sending->copies, runtime);
     AUTO_FREE char *port = memory_format("%lld", (long long)sending->port);
     migration_set_text(runtime, "address", sending->address);

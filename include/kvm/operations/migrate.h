@@ -78,6 +78,17 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
 /* Carry bytes between stdin/stdout and the unix socket of a waiting target (--tunnel). */
 enum status migrate_pipe(const struct rundir *rundir, const char *name);
 
+/* The stages without a session. `offer` on the source gives the document that `accept` on the target wants, accept the
+ * one that `send` wants. accept writes it to standard output, and ends when the source has connected. */
+enum status migrate_offer(const struct rundir *rundir, const struct node *node, const char *name,
+                          const struct migrate_options *options, json_t **document);
+enum status migrate_accept(const char *run_dir, const struct node *node, const char *name,
+                           const struct migrate_options *options, json_t *offer);
+/* Copy; ends with everything sent and the guest paused. */
+void migrate_send(const struct rundir *rundir, const struct node *node, const char *name,
+                  const struct migrate_options *options, const json_t *accepted,
+                  struct result *result);
+
 /* status, cancel, recover, vote, commit, abort: by files and QEMU of this side. `token` may be NULL. */
 void migrate_local(const struct rundir *rundir, const struct node *node, const char *name,
                    const char *action, const char *token, const struct migrate_options *options,

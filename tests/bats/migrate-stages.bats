@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# The stages of a migration as commands of their own, on two nodes, without a session. No guest is booted.
+
+load helper
+load migrate
+
+BRIDGED='.nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
+
+begin() { # web1 runs on a
+    two_nodes br0
+    suite kvm-start "$(empty_definition web1 "$BRIDGED | .disks = [{path: \"$(disk web1 8)\"}]")"
+    expect_status 0
+}
+
+# kvm-migrate web1 ACTION on a node, with a document of $TEST_DIR on its standard input.
+stage() { # a|b ACTION INPUT ARG…
+    on "$1" suite kvm-migrate web1 "$2" "${@:4}" <"${3:-/dev/null}"
+}
+
+keep() { # NAME: what the last stage has printed
+    printf '%s\n' "$output" >"$TEST_DIR/$1"
+}
+
+offer() {
+    stage a offer "" 10.9.0.2 --port 0
+    expect_status 0
+    keep offer
+}
+
+# It waits for the source to connect: $accept is its pid, and `accepted` what it has told.
+accept() {
+    rm -f "$TEST_DIR/accepted"
+    KVM_RUN_DIR=$TEST_DIR/b KVM_CONF_DIR=$TEST_DIR/conf-b ip netns exec "$(namespace_of_node b)" "$BUILD/kvm-migrate" web1 accept \
+        <"$TEST_DIR/offer" >"$TEST_DIR/accepted" 2>"$TEST_DIR/accept.err" 3>&- &
+    accept=$!
+    wait_until 30 grep -q document "$TEST_DIR/accepted" || fail "$(cat "$TEST_DIR/accept.err")"
+}
+
+has_connected() { # the accept has ended well
+    wait "$accept" || fail "$(cat "$TEST_DIR/accept.err")"
+}
+
+out_of_order() { # a|b ACTION INPUT ARG…
+    stage "$@"
+    expect_status 3
+}
+
+@test "a script drives a migration by its stages; each may be repeated, none comes before its turn" {
+    begin
+    watch_runs
+    out_of_order b vote ""
+    out_of_order a commit "" --token 0123
+    out_of_order a finish "" --token 0123
+    offer
+    accept
+    kill -KILL "$accept"
+    accept # once more, with another port and key
+    out_of_order a vote ""
+    on b suite kvm-migrate web1 commit --token 0123
+    expect_status 4 # busy
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    has_connected
+    expect_output "kvm-migrate web1 vote"
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    out_of_order a commit "" --token 0123
+    stage b vote "" --json
+    expect_status 0
+    keep vote
+    stage b vote "" --json
+    expect_status 0
+    out_of_order b accept "$TEST_DIR/offer"
+    out_of_order b commit "$TEST_DIR/vote" --token -
+    stage a commit "$TEST_DIR/vote" --token - --json
+    expect_status 0
+    keep commit
+    out_of_order a abort ""
+    out_of_order a send "$TEST_DIR/accepted"
+    out_of_order b abort "" --token 0123
+    stage a commit "" --json
+    expect_status 0
+    out_of_order a finish "$TEST_DIR/vote" --token -
+    stage b commit "$TEST_DIR/commit" --token - --json
+    expect_status 0
+    keep arrived
+    stage b commit "$TEST_DIR/commit" --token -
+    expect_status 0
+    stage a finish "$TEST_DIR/arrived" --token -
+    expect_status 0
+    expect_runs_on b
+    expect_no_double_run
+    [[ ! -e $(secrets_of b) ]]
+}
+
+secrets_of() { # a|b: where the target's key lies
+    printf '/dev/shm/kvm-suite.web1.%x.server\n' "$(stat -c %i "$TEST_DIR/$1")"
+}
+
+@test "a stranger on the port gets nowhere, and does not keep the source away" {
+    begin
+    offer
+    accept
+    ip netns exec "$(namespace_of_node a)" python3 -c 'import signal, socket, sys
+stranger = socket.create_connection(("10.9.0.2", int(sys.argv[1])))
+stranger.sendall(b"QEVM" + bytes(4096))
+stranger.close()
+silent = socket.create_connection(("10.9.0.2", int(sys.argv[1])))
+print("ready", flush=True)
+signal.pause()' "$(jq .port "$TEST_DIR/accepted")" "$TEST_DIR/" >"$TEST_DIR/stranger" 2>&1 3>&- &
+    local stranger=$!
+    wait_until 10 grep -q ready "$TEST_DIR/stranger"
+    stage a send "$TEST_DIR/accepted"
+    kill "$stranger"
+    expect_status 0
+    has_connected
+}
+
+@test "what fails is undone on the source, and the target is told by its own abort" {
+    begin
+    offer
+    accept
+    kill -KILL "$accept"
+    stage b abort ""
+    expect_status 0
+    on b expect_nothing_left web1
+    stage a send "$TEST_DIR/accepted"
+    expect_status 1
+    expect_equal "$(run_state a)" running
+    offer
+    accept
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    has_connected
+    stage a abort "" --json
+    keep abort
+    stage b abort "$TEST_DIR/abort" --token -
+    expect_status 0
+    on a suite kvm-migrate web1 recover --remote "$(remote_to b)"
+    expect_status 0
+    expect_runs_on a
+    stage b accept "$TEST_DIR/accepted"
+    expect_status 2
+    expect_error "is not what"
+    stage a offer "" 10.9.0.2 --postcopy
+    expect_status 2
+}
