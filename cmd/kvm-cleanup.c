@@ -32,8 +32,9 @@ static const struct cli_option option_table[] = {
     {"explain", 0, CLI_FLAG, offsetof(struct options, explain), NULL,
      "list every finding and what would be done, without doing it (the same as --dry-run)", 0, 0},
     {"remove-state", 0, CLI_FLAG, offsetof(struct options, remove_state), NULL,
-     "also remove what outlives an instance, for one that will not be started again: its NVRAM", 0,
-     0},
+     "also remove what outlives an instance, for one that will not be started again: its NVRAM and "
+     "the state of its TPM",
+     0, 0},
     {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (8)", 1,
      1000},
 };

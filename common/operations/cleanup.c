@@ -6,6 +6,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/migration.h"
+#include "kvm/host/swtpm.h"
 #include "kvm/operations/nvram.h"
 #include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
@@ -68,13 +69,17 @@ static void explain_unstarted(const struct session *session, struct result *resu
 static int remove_state(const struct session *session, const json_t *record, struct result *result,
                         struct error *error)
 {
-    bool was_there = false;
+    bool nvram = false, tpm = false;
 
-    if (nvram_remove(session->node, session->name, record, &was_there, error) < 0)
+    if (nvram_remove(session->node, session->name, record, &nvram, error) < 0 ||
+        swtpm_state_remove(session->node, session->name, &tpm, error) < 0)
         return -1;
     AUTO_FREE char *text = result->text;
-    result->text =
-        memory_format("%s; %s", text, was_there ? "its NVRAM was removed" : "it has no NVRAM");
+    result->text = memory_format("%s; %s", text,
+                                 nvram && tpm ? "its NVRAM and the state of its TPM were removed"
+                                 : nvram      ? "its NVRAM was removed"
+                                 : tpm        ? "the state of its TPM was removed"
+                                              : "it has no NVRAM and no TPM");
     return 0;
 }
 

@@ -31,6 +31,8 @@ void inplace_check(const struct instance *instance, struct messages *problems)
             "virtio_net_queues: the new QEMU would switch off queues of the running guest; "
             "in place works with one queue only (current value: %lld)",
             (long long)hvparams_number(hvparams, "virtio_net_queues"));
+    if (hvparams_text(hvparams, "tpm")[0] != '\0')
+        messages_add(problems, "tpm: two emulators can't have one state directory");
     if (hvparams_text(hvparams, "spice_bind")[0] != '\0')
         messages_add(problems, "spice_bind: two QEMUs can't listen on one SPICE port, and it can't "
                                "be given to the new one later");

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvm/host/swtpm.h"
 #include "kvm/operations/inspect.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
@@ -242,6 +243,25 @@ json_t *inspect_devices(const struct session *session)
         json_pack("{s:o, s:o}", "disks", tell_disks(session), "nics", tell_nics(session)));
 }
 
+/* QEMU goes on without it, but a reset of the guest then ends QEMU (7.2). */
+static void tell_tpm(const struct session *session, json_t *detail)
+{
+    const char *model = hvparams_text(session->runtime.instance.hvparams, "tpm");
+    pid_t pid = swtpm_pid(session->rundir, session->name);
+
+    if (model[0] == '\0')
+        return;
+    if (!session_is_live(session))
+        put(detail, "tpm", json_string(model));
+    else if (pid > 0)
+        put(detail, "tpm", json_sprintf("%s, swtpm pid %d", model, (int)pid));
+    else
+        put(detail, "tpm",
+            json_sprintf("%s, but its swtpm has died: a reset of the guest will end QEMU; "
+                         "'kvm-stop --reboot %s' starts it anew",
+                         model, session->name));
+}
+
 json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t deadline)
 {
     AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
@@ -254,6 +274,7 @@ json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t
         const json_t *hvparams = session.runtime.instance.hvparams;
         put(detail, "machine", json_string(hvparams_text(hvparams, "machine_version")));
         put(detail, "accelerator", json_string(accelerator(hvparams_text(hvparams, "kvm_flag"))));
+        tell_tpm(&session, detail);
         if (json_member(session.runtime.ours, "firmware") != NULL)
             put(detail, "firmware", json_deep_copy(json_member(session.runtime.ours, "firmware")));
         put(detail, "disks", tell_disks(&session));

@@ -57,6 +57,7 @@ static int record_intent(void *plan, struct error *error)
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", process_boot_id());
     json_decref(runtime->kvm_cmd);
     json_object_set_new(runtime->ours, "firmware", launch_firmware_record(launch));
+    json_object_set_new(runtime->ours, "tpm", launch_tpm_record(launch));
     runtime->kvm_cmd = launch_record(launch);
     return runtime_commit(launch->rundir, runtime, error);
 }
@@ -192,6 +193,7 @@ static const struct step steps[] = {
     {"open the images", open_images, NULL, false},
     {"set up the network", launch_bring_up_network, launch_take_down_network, false},
     {"make the monitor sockets", launch_make_sockets, launch_remove_sockets, false},
+    {"start the TPM's emulator", launch_start_tpm, launch_end_tpm, false},
     {"start QEMU", launch_start_qemu, launch_end_qemu, false},
     {"meet QEMU on its monitor", launch_meet_qemu, NULL, false},
     {"set passwords, affinity, limits and balloon", set_up_guest, NULL, false},

@@ -164,6 +164,8 @@ void launch_number_descriptors(struct launch *launch)
         plan->firmware_fd = number(launch, launch->firmware_code);
         plan->nvram_fd = number(launch, launch->nvram_file);
     }
+    if (launch->tpm)
+        plan->tpm_fd = number(launch, launch->tpm_socket);
     number_network(launch);
 
     plan->firmware_path = launch->firmware.code;
@@ -202,7 +204,7 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
         launch->media[i] = -1;
     for (int i = 0; i < SOCKET_COUNT; i++)
         launch->sockets[i] = -1;
-    launch->firmware_code = launch->nvram_file = -1;
+    launch->firmware_code = launch->nvram_file = launch->tpm_socket = -1;
     launch->disks = memory_zeroed(disks, sizeof(int));
     launch->disk_is_block = memory_zeroed(disks, sizeof(bool));
     launch->disk_number = memory_zeroed(disks, sizeof(int));
@@ -217,7 +219,7 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
         for (int queue = 0; queue < CMDLINE_QUEUES_MAX; queue++)
             launch->vhost[i][queue] = launch->taps[i].fds[queue] = -1;
     launch->table = memory_zeroed(
-        5 + MEDIA + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
+        6 + MEDIA + SOCKET_COUNT + disks + 2 * nics * (size_t)CMDLINE_QUEUES_MAX, sizeof(int));
     return launch;
 }
 
@@ -238,6 +240,7 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
     launch->events_by_socket = probed && !launch->probe.null_event_log;
     if (probed)
         launch_check_firmware(launch, source, &problems);
+    launch_check_tpm(launch, source, &problems);
     decide_accelerator(launch, warnings);
     decide_network(launch, source, &problems, warnings);
     launch_check_user(launch, source, &problems);
@@ -265,6 +268,7 @@ static void close_all(struct launch *launch)
         memory_close(&launch->media[i]);
     memory_close(&launch->firmware_code);
     memory_close(&launch->nvram_file);
+    memory_close(&launch->tpm_socket);
     memory_close(&launch->pidfd);
     for (int i = 0; i < SOCKET_COUNT; i++)
         memory_close(&launch->sockets[i]);

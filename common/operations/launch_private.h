@@ -61,6 +61,9 @@ struct launch {
     bool nvram_missing;       /* when it was looked at: it is made of the template */
     bool nvram_made;          /* by this start */
     int firmware_code, nvram_file;
+    bool tpm;       /* it has one */
+    bool tpm_made;  /* its state, by this start */
+    int tpm_socket; /* QEMU's end */
     struct tap *taps;
     int (*vhost)[CMDLINE_QUEUES_MAX];
 
@@ -124,6 +127,17 @@ bool launch_user_may(const struct launch *launch, const char *path, mode_t want)
 void launch_check_readable(const struct launch *launch, const char *path, const char *source,
                            const char *param, struct messages *problems);
 bool launch_is_running(const struct launch *launch);
+/* launch_tpm.c: its emulator, which must be there before QEMU; and back. launch_close_tpm: QEMU has the connection, and the
+ * emulator must notice when it ends. */
+void launch_check_tpm(struct launch *launch, const char *source, struct messages *problems);
+int launch_start_tpm(void *plan, struct error *error);
+int launch_end_tpm(void *plan, struct error *error);
+void launch_close_tpm(struct launch *launch);
+/* For the runtime file: {"state", "made"}; null without. New reference. */
+json_t *launch_tpm_record(const struct launch *launch);
+/* Where QEMU's messages go; -1 with error. */
+int launch_open_log(struct launch *launch, struct error *error);
+
 /* launch_firmware.c: which firmware; the instance's NVRAM, made of the template when it is not there; and back. */
 void launch_check_firmware(struct launch *launch, const char *source, struct messages *problems);
 int launch_make_nvram(void *plan, struct error *error);

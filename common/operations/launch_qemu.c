@@ -121,7 +121,7 @@ static int open_own(const struct launch *launch, enum rundir_file which, int fla
 }
 
 /* QEMU's messages: what an earlier run said is kept, unless it is much. */
-static int open_log(struct launch *launch, struct error *error)
+int launch_open_log(struct launch *launch, struct error *error)
 {
     int log = open_own(launch, RUNDIR_LOG, O_WRONLY | O_APPEND, &launch->log_start, error);
 
@@ -240,7 +240,7 @@ int launch_start_qemu(void *plan, struct error *error)
     AUTO_FREE const char **argv = memory_zeroed(json_array_size(words) + 1, sizeof(char *));
     for (size_t i = 0; i < json_array_size(words); i++)
         argv[i] = json_string_value(json_array_get(words, i));
-    AUTO_CLOSE int log = open_log(launch, error);
+    AUTO_CLOSE int log = launch_open_log(launch, error);
     if (log < 0 || prepare_chroot(launch, error) < 0)
         return -1;
     if (open_pid_file(launch, error) < 0) {
@@ -280,6 +280,7 @@ int launch_start_qemu(void *plan, struct error *error)
         memory_close(&launch->sockets[i]);
         launch->sockets[i] = -1;
     }
+    launch_close_tpm(launch);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/host/machine.h"
+#include "kvm/host/swtpm.h"
 #include "kvm/operations/forecast.h"
 #include "kvm/operations/nvram.h"
 #include "kvm/state/hvparams.h"
@@ -97,6 +98,10 @@ int sending_check_target(struct sending *sending, struct error *error)
     sending_say(sending, "check the target");
     json_object_update_new(question, where_to(sending));
     copies_ask(sending, question);
+    if (hvparams_text(sending->session.runtime.instance.hvparams, "tpm")[0] != '\0' &&
+        swtpm_pid(sending->rundir, sending->name) <= 0)
+        messages_add(&sending->problems, "tpm: its swtpm has died, and its state with it; "
+                                         "'kvm-stop --reboot' starts it anew");
     json_object_set_new(question, "firmware",
                         nvram_sizes(json_member(sending->session.runtime.ours, "firmware"), NULL));
     json_object_set_new(question, "cpu_flags", memory_json(json_string(flags)));

@@ -61,6 +61,7 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
                          "node's kvm-defaults.json does not allow (put the same value there)",
                          usb);
     json_object_set(hvparams, "kvm_path", json_object_get(own, "kvm_path"));
+    json_object_set(hvparams, "swtpm_path", json_object_get(own, "swtpm_path"));
     return serving->in_place ? 0 : nvram_check_received(serving->node, &received->instance, error);
 }
 

@@ -15,6 +15,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
+#include "kvm/host/swtpm.h"
 #include "kvm/operations/launch.h"
 #include "kvm/operations/nvram.h"
 #include "kvm/operations/powerdown.h"
@@ -176,7 +177,11 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
     channel_forget_secret(session, true);
     if (landing_remove(runtime, warnings, error) < 0)
         return error_append(error, "; 'kvm-migrate %s abort' again removes it", session->name);
-    if (nvram_unmake(json_member(runtime->ours, "firmware"), error) < 0)
+    bool was_there;
+    bool made = json_truth(json_member(runtime->ours, "tpm"), "made", false);
+    if (nvram_unmake(json_member(runtime->ours, "firmware"), error) < 0 ||
+        (made && (swtpm_end(session->rundir, session->name, error) < 0 ||
+                  swtpm_state_remove(session->node, session->name, &was_there, error) < 0)))
         return -1;
     return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
                         error);

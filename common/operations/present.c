@@ -242,6 +242,7 @@ void present_detail(const json_t *detail)
     text_line(detail, "uuid", "uuid");
     print_machine(detail);
     present_devices(detail);
+    text_line(detail, "tpm", "TPM");
     text_line(detail, "vnc", "VNC");
     text_line(detail, "spice", "SPICE");
     text_line(detail, "console", "console");

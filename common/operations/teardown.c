@@ -18,6 +18,7 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
+#include "kvm/host/swtpm.h"
 #include "kvm/host/tap.h"
 
 struct teardown {
@@ -48,6 +49,7 @@ static const struct {
     {RUNDIR_SPICE, false, "SPICE socket"},
     {RUNDIR_TUNNEL, false, "socket for the memory of a migration"},
     {RUNDIR_KEYMAP, false, "keymap"},
+    {RUNDIR_TPM, false, "pid file of the TPM's emulator"},
     {RUNDIR_PID, false, "pid file"},
     {RUNDIR_UID, true, "uid taken from the pool"},
     {RUNDIR_EVENTS, true, "event log"},
@@ -220,6 +222,9 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
 
     if (pid_file_is_locked(rundir, name))
         return error_set(error, STATUS_STATE, "QEMU still runs; 'kvm-stop %s' stops it", name);
+    struct error left = {0};
+    if (swtpm_end(rundir, name, &left) < 0)
+        note_failure(&teardown, &left);
     if (runtime != NULL)
         take_down_nics(&teardown);
     else

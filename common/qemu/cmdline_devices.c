@@ -51,6 +51,7 @@ static void add_controllers(json_t *words, const struct instance *instance,
             placement_hvinfo(instance, "virtio-balloon-pci", "balloon", placement->balloon_slot));
     cmdline_rng(words, instance, plan, cmdline_json);
     cmdline_watchdog(words, instance, plan, cmdline_json);
+    cmdline_tpm(words, instance, plan);
     if (placement->serial_slot == SLOT_NONE)
         return;
     cmdline_json(words, "-device",

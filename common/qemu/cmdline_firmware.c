@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Two flash chips: the firmware's code, which nobody writes, and the variables of this instance. */
+/* Two flash chips: the firmware's code, which nobody writes, and the variables of this instance. And the TPM. */
 #include "cmdline_private.h"
 
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
+#include "kvm/state/hvparams.h"
 
 /* Secure Boot holds only when the system can't write the variables but through the firmware, in SMM; that wakes up
  * wrongly from S3. */
@@ -42,4 +43,18 @@ void cmdline_firmware_record(json_t *words, const struct cmdline_plan *plan)
     if (plan->firmware_smm)
         cmdline_pair(words, "-machine", "smm=on");
     add_secure(words, plan);
+}
+
+void cmdline_tpm(json_t *words, const struct instance *instance, const struct cmdline_plan *plan)
+{
+    const char *model = hvparams_text(instance->hvparams, "tpm");
+
+    if (model[0] == '\0')
+        return;
+    AUTO_FREE char *driver = memory_format("tpm-%s", model);
+    cmdline_format(words, "-chardev", "socket,id=tpm0,fd=%d", plan->tpm_fd);
+    cmdline_pair(words, "-tpmdev", "emulator,id=tpm0,chardev=tpm0");
+    cmdline_json(
+        words, "-device",
+        memory_json(json_pack("{s:s, s:s, s:s}", "driver", driver, "id", "tpm", "tpmdev", "tpm0")));
 }

@@ -52,6 +52,9 @@ void cmdline_record_media(json_t *words, const struct instance *instance,
 /* -add-fd; `what` is what QEMU may tell about the set by query-fdsets. */
 void cmdline_descriptor_set(json_t *words, int descriptor, int set, const char *what);
 
+/* The TPM, of which another tool can start no emulator: in the executed form alone. */
+void cmdline_tpm(json_t *words, const struct instance *instance, const struct cmdline_plan *plan);
+
 /* cmdline_firmware.c: UEFI firmware and its variables; each form in its own words. */
 void cmdline_firmware(json_t *words, const struct cmdline_plan *plan);
 void cmdline_firmware_record(json_t *words, const struct cmdline_plan *plan);

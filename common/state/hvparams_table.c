@@ -24,6 +24,7 @@ static const char *const mouse_values[] = {"mouse", "tablet", NULL};
 static const char *const vga_values[] = {"std", "cirrus", "vmware", "qxl", "virtio", "none", NULL};
 static const char *const kvm_flag_values[] = {"auto", "enabled", "disabled", NULL};
 static const char *const security_values[] = {"none", "pool", "user", NULL};
+static const char *const tpm_values[] = {"crb", "tis", NULL};
 static const char *const watchdog_values[] = {"i6300esb", "itco", NULL};
 static const char *const watchdog_action_values[] = {"reset", "shutdown",   "poweroff", "pause",
                                                      "none",  "inject-nmi", NULL};
@@ -153,6 +154,9 @@ const struct hvparam hvparams_table[] = {
              "directory"},
     {TEXT("nvram_template", ""), .is_path = true, GUEST,
      .help = "what the file of UEFI variables begins as; empty: what comes with the firmware"},
+    {TEXT("tpm", ""), .choices = tpm_values, .may_be_empty = true, GUEST,
+     .help = "TPM 2.0, emulated by swtpm: its interface to the guest; empty: none"},
+    {TEXT("swtpm_path", "/usr/bin/swtpm"), .is_path = true, NODE, .help = "the swtpm binary"},
     {NUMBER("iothreads", 0, 0, 64), GUEST,
      .help = "threads that serve the paravirtual disks, in turn; 0: QEMU's main thread does"},
     {TEXT("watchdog", ""), .choices = watchdog_values, .may_be_empty = true, GUEST,

@@ -40,11 +40,12 @@ static const struct {
     [RUNDIR_EVENTS] = {"events", ".jsonl", false},
     [RUNDIR_LOG] = {"log", ".log", false},
     [RUNDIR_EVENTS_SOCKET] = {"ctrl", ".events", true},
+    [RUNDIR_TPM] = {"tpm", "", false},
 };
 
 static const char *const directories[] = {
     "pid",  "uid",    "ctrl", "conf",  "nic", "keymap", "chroot", "chroot-quarantine",
-    "lock", "events", "log",  "cache",
+    "lock", "events", "log",  "cache", "tpm",
 };
 
 /* Who may write here decides what root will open, run or unlink. */

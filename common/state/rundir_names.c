@@ -21,9 +21,10 @@ static const struct {
     const char *directory;
     const char *const *suffixes;
 } places[] = {
-    {"pid", no_suffix},       {"uid", no_suffix},        {"ctrl", control_suffixes},
-    {"conf", runtime_suffix}, {"nic", no_suffix},        {"keymap", no_suffix},
-    {"chroot", no_suffix},    {"events", events_suffix}, {"log", log_suffix},
+    {"pid", no_suffix},       {"uid", no_suffix},    {"ctrl", control_suffixes},
+    {"conf", runtime_suffix}, {"nic", no_suffix},    {"keymap", no_suffix},
+    {"tpm", no_suffix},       {"chroot", no_suffix}, {"events", events_suffix},
+    {"log", log_suffix},
 };
 
 struct names {

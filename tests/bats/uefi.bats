@@ -68,7 +68,7 @@ stamped() { # FILE TEXT
     [[ ! -e $(nvram web1) ]]
     suite kvm-cleanup --remove-state web1
     expect_status 0
-    expect_output "it has no NVRAM"
+    expect_output "it has no NVRAM and no TPM"
 }
 
 @test "Secure Boot: q35 with SMM, keys enrolled, variables protected; also unprivileged in a chroot" {

@@ -117,6 +117,8 @@ static int open_descriptor(const struct golden *golden, size_t index)
     switch (golden->kinds[index]) {
     case GOLDEN_PID:
         return make_file("pid", 0, O_RDWR);
+    case GOLDEN_TPM:
+        return -1;
     case GOLDEN_FIRMWARE:
         return make_file("code.fd", IMAGE, O_RDONLY);
     case GOLDEN_NVRAM:
@@ -366,6 +368,8 @@ static const char *what_lacks(const struct golden *golden)
             return "server of the CD-ROM";
     if (golden->probe.run_with_chroot && !knows_run_with())
         return "-run-with";
+    if (golden->plan.tpm_fd >= 0) /* tests/bats/tpm.bats has one */
+        return "emulator of a TPM";
     return NULL;
 }
 

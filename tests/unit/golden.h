@@ -39,6 +39,7 @@ enum golden_kind {
     GOLDEN_FLOPPY,
     GOLDEN_FIRMWARE,
     GOLDEN_NVRAM,
+    GOLDEN_TPM,
     GOLDEN_TAP,
     GOLDEN_VHOST,
 };
@@ -108,6 +109,9 @@ static inline void golden_number_devices(struct golden *golden, const json_t *pl
     to->firmware_smm = to->firmware_secure = json_truth(plan, "secure", false);
     to->firmware_fd = to->firmware_path != NULL ? golden_number(golden, GOLDEN_FIRMWARE, 0) : -1;
     to->nvram_fd = to->firmware_path != NULL ? golden_number(golden, GOLDEN_NVRAM, 0) : -1;
+    to->tpm_fd = hvparams_text(golden->instance.hvparams, "tpm")[0] != '\0'
+                     ? golden_number(golden, GOLDEN_TPM, 0)
+                     : -1;
     for (size_t i = 0; i < golden->instance.nic_count; i++) {
         golden->vhost[i] = json_truth(plan, "vhost", false);
         for (size_t queue = 0; queue < to->queues; queue++)

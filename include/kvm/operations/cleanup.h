@@ -13,7 +13,7 @@ struct cleanup_options {
     bool explain;      /* list, do nothing, take no lock */
     bool force;        /* also the source of a post-copy that has ended in the middle */
     bool skip_live;    /* --all: a live instance is no failure */
-    bool remove_state; /* also what outlives an instance: its NVRAM */
+    bool remove_state; /* also what outlives an instance: its NVRAM and TPM state */
     int64_t timeout_ms;
     int64_t wait_lock_ms;
 };

@@ -47,6 +47,7 @@ struct cmdline_plan {
     const char *vnc_address;     /* resolved: "10.0.0.1", "[::1]", or a directory; NULL: no VNC */
     const char *spice_address;   /* resolved: "10.0.0.1", "::1"; NULL: no SPICE */
     const char *spice_directory; /* holds spice-ca.pem and spice.pem */
+    int tpm_fd;                  /* connected to its swtpm; only looked at with hvparams.tpm */
     int firmware_fd, nvram_fd;   /* fd sets CMDLINE_FIRMWARE_SET and the next */
     const char
         *firmware_path; /* NULL: the machine's BIOS; the descriptors are then not looked at */

@@ -32,6 +32,7 @@ enum rundir_file {
     RUNDIR_EVENTS,   /* events/NAME.jsonl */
     RUNDIR_LOG,      /* log/NAME.log */
     RUNDIR_EVENTS_SOCKET, /* ctrl/NAME.events: of the socket form of the event log; nobody connects */
+    RUNDIR_TPM,           /* tpm/NAME: pid of its swtpm, which holds a lock on it */
     RUNDIR_FILE_COUNT,
 };
 
