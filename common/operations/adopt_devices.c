@@ -269,6 +269,9 @@ static void look_at_block(struct adopt_look *look, const json_t *block, const js
         return;
     if (id == NULL || driver == NULL) {
         const char *node = json_text(inserted, "node-name");
+        /* UEFI firmware: which it is the definition says, and the command line is compared. */
+        if (node != NULL && (strcmp(node, "pflash0") == 0 || strcmp(node, "pflash1") == 0))
+            return;
         messages_add(look->problems, "block node %s: belongs to no device that has a name",
                      node != NULL ? node : "?");
     } else if (!image_path(look, sets, json_text(inserted, "file"), path, &why)) {

@@ -120,6 +120,8 @@ static void read_machine(struct reading *reading, const char *value)
 {
     AUTO_FREE char *machine = memory_format("%.*s", (int)strcspn(value, ","), value);
 
+    if (strncmp(value, "pflash0=", 8) == 0) /* a second one, of UEFI firmware */
+        return;
     set_text(reading->hvparams, "machine_version", machine);
     set_text(reading->hvparams, "kvm_flag",
              strstr(value, "accel=kvm") != NULL ? "enabled" : "disabled");

@@ -168,3 +168,32 @@ stamped() { # FILE TEXT
     expect_status 3
     expect_error "must be a file named after the instance"
 }
+
+@test "a UEFI guest is adopted with its definition, and not without" {
+    suite kvm-start "$(empty_definition web1 "$UEFI")"
+    expect_status 0
+    rm "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "it runs with this, but would not be started with it again"
+    suite kvm-start --adopt web1 "$TEST_DIR/web1.json"
+    expect_status 0
+    suite kvm-info web1
+    expect_output "NVRAM $(nvram web1)"
+}
+
+@test "a change of QEMU in place keeps the variables" {
+    suite kvm-start "$(empty_definition web1 "$UEFI")"
+    expect_status 0
+    old=$(qemu_pid web1)
+    suite kvm-migrate web1 to localhost --in-place
+    expect_status 0
+    [[ $(qemu_pid web1) != "$old" ]]
+    expect_equal "$(image_of web1 pflash1)" "$(stat -c %s "$(template)") false"
+    suite kvm-stop --force web1
+    suite kvm-start "$(empty_definition web1 '.hvparams.tpm = "crb"')"
+    expect_status 0
+    suite kvm-migrate web1 to localhost --in-place
+    expect_status 3
+    expect_error "tpm: two emulators can't have one state directory"
+}
