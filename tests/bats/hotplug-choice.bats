@@ -124,7 +124,7 @@ would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this
     before=$(inventory web1)
     suite kvm-hotplug web1 add-disk path="$(disk extra 4)"
     expect_status 3
-    expect_error "all PCI slots from 3 to 31 are taken"
+    expect_error "all PCI slots from 4 to 31 are taken"
     suite kvm-hotplug web1 add-nic link=br0
     expect_status 3
     suite kvm-hotplug web1 check

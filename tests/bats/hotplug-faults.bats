@@ -241,7 +241,7 @@ qemu_file_is_free() {
     done
     pretend "${rules[@]}"
     hotplug 3 add-disk path="$(disk new 1)"
-    expect_error "all PCI slots from 3 to 31 are taken"
+    expect_error "all PCI slots from 4 to 31 are taken"
     expect_unchanged
     expect_equal "$(sent)" ""
     network br0

@@ -58,7 +58,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     expect_error "$TEST_DIR/missing.json: open: No such file or directory"
     suite kvm-start "$TEST_DIR"
     expect_status 2
-    expect_error "$TEST_DIR: neither a regular file nor a pipe"
+    expect_error "$TEST_DIR: there is no definition (*.json) in it"
     suite kvm-start /dev/zero
     expect_status 2
     head -c 1100000 /dev/zero | tr '\0' ' ' >"$TEST_DIR/large.json"
