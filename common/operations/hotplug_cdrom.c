@@ -200,10 +200,19 @@ static int record_path(void *plan, struct error *error)
 
     json_object_set_new(changing->hotplug->instance->hvparams, media_names[changing->medium].param,
                         memory_json(json_string(changing->path)));
+    changing->hotplug->instance->ejected[changing->medium] = false;
     return hotplug_commit(changing->hotplug, error);
 }
 
-static int record_old_path(void *plan, struct error *error)
+static int record_ejected(void *plan, struct error *error)
+{
+    struct changing *changing = plan;
+
+    changing->hotplug->instance->ejected[changing->medium] = true;
+    return hotplug_commit(changing->hotplug, error);
+}
+
+static int record_old(void *plan, struct error *error)
 {
     struct changing *changing = plan;
     return hotplug_restore(changing->hotplug, error);
@@ -230,11 +239,12 @@ static const struct step change_steps[] = {
     {"take the old medium out", take_medium_out, old_medium_in, false},
     {"put the new medium in", put_new_in, new_medium_out, false},
     {"close the tray", close_tray, open_again, false},
-    {"record the path in the runtime", record_path, record_old_path, true},
+    {"record the path in the runtime", record_path, record_old, true},
     {"remove the old block node", remove_old_node, NULL, false},
 };
 
 static const struct step eject_steps[] = {
+    {"record it as ejected", record_ejected, record_old, false},
     {"open the tray", open_tray, close_again, false},
     {"take the medium out", take_medium_out, old_medium_in, true},
     {"remove its block node", remove_old_node, NULL, false},
@@ -283,8 +293,8 @@ static void tell_plan(const struct changing *changing)
         hotplug_plan_command(hotplug, "blockdev-close-tray", drive_and(changing, NULL, NULL));
         if (!uri_is_web(changing->path))
             hotplug_plan_file(hotplug, changing->path);
-        hotplug_plan_runtime(hotplug);
     }
+    hotplug_plan_runtime(hotplug);
     plan_old_node(changing);
     hotplug_text(hotplug,
                  eject ? memory_format("would eject the %s", media_names[changing->medium].what)
@@ -361,7 +371,7 @@ int hotplug_change_cdrom(struct hotplug *hotplug, struct error *error)
     hotplug_text(hotplug,
                  eject ? memory_format("the %s is ejected", media_names[changing.medium].what)
                        : memory_format("the %s is %s", media_names[changing.medium].what, path));
-    /* After eject the drive stays open; the next start has the medium of the definition again. */
+    /* After eject the drive stays open. */
     int result = transaction_run(eject ? eject_steps : change_steps,
                                  eject ? COUNT(eject_steps) : COUNT(change_steps), &changing,
                                  hotplug->options->observe, error);

@@ -23,6 +23,17 @@ static void refresh(struct plug *plug)
     nic_refresh(&plug->hotplug->instance->nics[plug->index]);
 }
 
+/* A NIC that is plugged again keeps the link that the guest saw. */
+static int hold_link(void *plan, struct error *error)
+{
+    const struct nic_adding *adding = plan;
+    const struct nic *nic = nic_adding_nic(adding);
+
+    return nic->link_down
+               ? hotplug_set(adding->plug.hotplug, "set_link", device_link(nic, false), error)
+               : 0;
+}
+
 static const struct step steps[] = {
     {"record the intent in the runtime", plug_record, plug_drop, false},
     {"make the tap and set up its network", nic_adding_bring_tap_up, nic_adding_take_tap_down,
@@ -31,6 +42,7 @@ static const struct step steps[] = {
      false},
     {"add the netdev (netdev_add)", nic_adding_add_netdev, nic_adding_remove_netdev, false},
     {"plug the device (device_add)", plug_device, plug_unplug, false},
+    {"keep its link as it was (set_link)", hold_link, NULL, false},
     {"see it in QEMU", plug_see, NULL, false},
     {"record it as present", plug_record_present, NULL, false},
 };
@@ -53,6 +65,8 @@ static void tell_plan(const struct nic_adding *adding)
     hotplug_plan_steps(hotplug, steps, COUNT(steps));
     nic_adding_plan(adding);
     hotplug_plan_command(hotplug, "device_add", frontend(&adding->plug));
+    if (nic_adding_nic(adding)->link_down)
+        hotplug_plan_command(hotplug, "set_link", device_link(nic_adding_nic(adding), false));
     hotplug_plan_runtime(hotplug);
 }
 
@@ -76,13 +90,15 @@ static int add(struct nic_adding *adding, struct error *error)
     return 0;
 }
 
-int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, struct error *error)
+int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, bool link_down,
+                     struct error *error)
 {
     struct nic_adding adding;
 
     begin(&adding, hotplug);
     if (nic_adding_decide(&adding, object, error) < 0)
         return -1;
+    nic_adding_nic(&adding)->link_down = link_down;
     if (!hotplug->options->dry_run)
         return add(&adding, error);
     tell_plan(&adding);

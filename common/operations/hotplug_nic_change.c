@@ -158,6 +158,7 @@ static int move_back(struct hotplug *hotplug, size_t index, struct error *error)
 static int replug(struct hotplug *hotplug, size_t index, const json_t *object, struct error *error)
 {
     int slot = placement_slot(hotplug->instance->nics[index].hvinfo);
+    bool link_down = hotplug->instance->nics[index].link_down;
     AUTO_JSON json_t *wanted = memory_json(json_deep_copy(object));
 
     json_object_set_new(wanted, "slot", memory_json(json_integer(slot)));
@@ -166,7 +167,7 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     free(hotplug->before);
     hotplug->before = runtime_text(hotplug->runtime);
     hotplug->before_length = strlen(hotplug->before);
-    if (hotplug_plug_nic(hotplug, wanted, error) == 0)
+    if (hotplug_plug_nic(hotplug, wanted, link_down, error) == 0)
         return move_back(hotplug, index, error);
     error->status = STATUS_INCOMPLETE;
     return tell_how_to_plug(hotplug, wanted, error);
@@ -178,12 +179,14 @@ static int plan_replug(struct hotplug *hotplug, size_t index, const json_t *obje
 {
     AUTO_JSON json_t *wanted = memory_json(json_deep_copy(object));
 
+    bool link_down = hotplug->instance->nics[index].link_down;
+
     hotplug->vacated = placement_slot(hotplug->instance->nics[index].hvinfo);
     json_object_set_new(wanted, "slot", memory_json(json_integer(hotplug->vacated)));
     if (hotplug_remove_nic(hotplug, index, error) < 0)
         return -1;
     reconcile_drop_nic(hotplug->runtime, index); /* of the copy in memory */
-    return hotplug_plug_nic(hotplug, wanted, error);
+    return hotplug_plug_nic(hotplug, wanted, link_down, error);
 }
 
 static int plan_change(struct hotplug *hotplug, size_t index, const json_t *object,

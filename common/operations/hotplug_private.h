@@ -134,7 +134,8 @@ int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struc
  * add-nic of this object would. */
 void hotplug_move_nicparams(json_t *object);
 int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error);
-int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, struct error *error);
+int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, bool link_down,
+                     struct error *error);
 
 typedef int (*hotplug_action)(struct hotplug *hotplug, struct error *error);
 

@@ -132,6 +132,25 @@ static int wait_for_balloon(struct hotplug *hotplug, int64_t wanted, struct erro
     return now < 0 ? -1 : 0;
 }
 
+/* Record what was changed in the instance, then tell QEMU; which refuses it: the record is as before. Not known: the
+ * record stays, and repeating the command makes it true. Steals the arguments. */
+static int set_recorded(struct hotplug *hotplug, const char *command, json_t *arguments,
+                        struct error *error)
+{
+    struct error second = {0};
+
+    if (hotplug_commit(hotplug, error) < 0) {
+        json_decref(arguments);
+        return -1;
+    }
+    if (hotplug_set(hotplug, command, arguments, error) == 0)
+        return 0;
+    if (error->status == STATUS_INCOMPLETE || hotplug_restore(hotplug, &second) == 0)
+        return -1;
+    error->status = STATUS_INCOMPLETE;
+    return error_append(error, "; %s", second.text);
+}
+
 int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
 {
     const struct instance *instance = hotplug->instance;
@@ -150,11 +169,13 @@ int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
             (long long)instance->minmem_mib);
     json_t *arguments = memory_json(json_pack("{s:I}", "value", wanted * MIB));
     if (hotplug->options->dry_run) {
+        hotplug_plan_runtime(hotplug);
         hotplug_plan_command(hotplug, "balloon", arguments);
         hotplug_text(hotplug, memory_format("would set the memory to %lld MiB", (long long)wanted));
         return 0;
     }
-    if (hotplug_set(hotplug, "balloon", arguments, error) < 0)
+    hotplug->instance->memory_mib = wanted < instance->maxmem_mib ? wanted : 0;
+    if (set_recorded(hotplug, "balloon", arguments, error) < 0)
         return -1;
     if (wait_for_balloon(hotplug, wanted, error) < 0) {
         if (!hotplug->goes_on)
@@ -178,17 +199,18 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
     if (!up && strcmp(hotplug->arguments[1], "down") != 0)
         return error_set(error, STATUS_USAGE, "expected \"up\" or \"down\" (current value: \"%s\")",
                          hotplug->arguments[1]);
-    const struct nic *nic = &hotplug->instance->nics[index];
+    struct nic *nic = &hotplug->instance->nics[index];
     hotplug_text(hotplug,
                  memory_format("%sNIC %s: link %s", hotplug->options->dry_run ? "would set " : "",
                                nic->uuid, up ? "up" : "down"));
-    json_t *arguments =
-        memory_json(json_pack("{s:s*, s:b}", "name", json_text(nic->hvinfo, "id"), "up", (int)up));
+    json_t *arguments = device_link(nic, up);
     if (hotplug->options->dry_run) {
         hotplug_plan_command(hotplug, "set_link", arguments);
+        hotplug_plan_runtime(hotplug);
         return 0;
     }
-    return hotplug_set(hotplug, "set_link", arguments, error);
+    nic->link_down = !up;
+    return set_recorded(hotplug, "set_link", arguments, error);
 }
 
 /* ---- set-io ---- */

@@ -158,7 +158,7 @@ static size_t list_opened(const struct instance *instance, struct opened *list)
         snprintf(list[count++].name, sizeof(list->name), "disks[%zu].path", i);
     }
     for (int i = 0; i < MEDIA; i++) {
-        const char *place = media_place(instance, (enum medium)i);
+        const char *place = media_file(instance, (enum medium)i);
         if (place == NULL || media_is_web(instance, (enum medium)i))
             continue;
         list[count] = opened_as(place, false);

@@ -176,6 +176,8 @@ static json_t *tell_nics(const struct session *session)
             put(one, "tap", json_string(tap));
         if (slot != SLOT_NONE)
             put(one, "slot", json_integer(slot));
+        if (nic->link_down)
+            put(one, "link_down", json_true());
         json_array_append_new(list, one);
     }
     return list;

@@ -100,7 +100,7 @@ static int open_images(void *plan, struct error *error)
             return -1;
     }
     for (int i = 0; i < MEDIA; i++) {
-        const char *place = media_place(instance, (enum medium)i);
+        const char *place = media_file(instance, (enum medium)i);
         if (place == NULL || media_is_web(instance, (enum medium)i))
             continue;
         launch->media[i] = image_open(place, O_RDONLY, error);
@@ -119,7 +119,7 @@ static int set_up_guest(void *plan, struct error *error)
 
     if (launch_set_passwords(launch, error) < 0 || launch_set_affinity(launch, error) < 0)
         return -1;
-    if (launch_set_limits(launch, error) < 0)
+    if (launch_set_limits(launch, error) < 0 || launch_set_links(launch, error) < 0)
         return -1;
     if (launch->options->incoming) /* the memory's size comes with the guest */
         return 0;

@@ -116,20 +116,25 @@ int launch_set_affinity(struct launch *launch, struct error *error)
     return cpu_set_of(json_array_get(parts, 0), &set) ? pin_process(launch, &set, error) : 0;
 }
 
-/* The guest starts with as much of maxmem as the node has, but not less than minmem. */
+/* The guest starts with as much of maxmem, or of what set-memory has set, as the node has, but not less than minmem. */
 int launch_set_balloon(struct launch *launch, struct error *error)
 {
     const struct instance *instance = launch->instance;
     int64_t available = machine_available_mib();
-    int64_t start = instance->maxmem_mib;
+    int64_t wanted = instance->memory_mib > 0 && instance->memory_mib < instance->maxmem_mib
+                         ? instance->memory_mib
+                         : instance->maxmem_mib;
+    int64_t least = instance->minmem_mib < wanted ? instance->minmem_mib : wanted;
+    int64_t start = wanted;
 
     if (available >= 0 && available < start)
-        start = available > instance->minmem_mib ? available : instance->minmem_mib;
+        start = available > least ? available : least;
     if (start >= instance->maxmem_mib)
         return 0;
-    messages_add(launch->warnings,
-                 "the node has %lld MiB available: the guest starts with %lld of %lld MiB",
-                 (long long)available, (long long)start, (long long)instance->maxmem_mib);
+    if (start < wanted)
+        messages_add(launch->warnings,
+                     "the node has %lld MiB available: the guest starts with %lld of %lld MiB",
+                     (long long)available, (long long)start, (long long)wanted);
     json_t *arguments = memory_json(json_pack("{s:I}", "value", (json_int_t)(start * 1024 * 1024)));
     return qmp_call(launch->qmp, "balloon", arguments, launch->options->deadline, NULL, error) ==
                    QMP_DONE
@@ -146,6 +151,19 @@ int launch_set_limits(struct launch *launch, struct error *error)
         if (arguments != NULL && qmp_call(launch->qmp, "block_set_io_throttle", arguments,
                                           launch->options->deadline, NULL, error) != QMP_DONE)
             return error_prefix(error, "disks[%zu]: limits", i);
+    }
+    return 0;
+}
+
+int launch_set_links(struct launch *launch, struct error *error)
+{
+    const struct instance *instance = launch->instance;
+
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        if (instance->nics[i].link_down &&
+            qmp_call(launch->qmp, "set_link", device_link(&instance->nics[i], false),
+                     launch->options->deadline, NULL, error) != QMP_DONE)
+            return error_prefix(error, "nics[%zu]: link", i);
     }
     return 0;
 }

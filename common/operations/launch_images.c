@@ -68,7 +68,7 @@ void launch_check_images(struct launch *launch, const char *source, struct messa
     for (size_t i = 0; i < instance->disk_count; i++)
         check_disk(launch, i, source, problems);
     for (int i = 0; i < MEDIA; i++) {
-        const char *place = media_place(instance, (enum medium)i);
+        const char *place = media_file(instance, (enum medium)i);
         AUTO_FREE char *where = memory_format("%s: hvparams.%s", source, media_names[i].param);
 
         if (media_is_web(instance, (enum medium)i))

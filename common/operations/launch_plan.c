@@ -155,8 +155,8 @@ void launch_number_descriptors(struct launch *launch)
         launch->disk_number[i] =
             disk_is_userspace(&instance->disks[i]) ? -1 : number(launch, launch->disks[i]);
     for (int i = 0; i < MEDIA; i++) {
-        bool opened = media_place(instance, (enum medium)i) != NULL &&
-                      !media_is_web(instance, (enum medium)i);
+        bool opened =
+            media_file(instance, (enum medium)i) != NULL && !media_is_web(instance, (enum medium)i);
         plan->medium_fd[i] = opened ? number(launch, launch->media[i]) : -1;
         plan->medium_is_block[i] = launch->medium_is_block[i];
     }

@@ -104,6 +104,7 @@ int launch_set_passwords(struct launch *launch, struct error *error);
 int launch_set_affinity(struct launch *launch, struct error *error);
 int launch_set_balloon(struct launch *launch, struct error *error);
 int launch_set_limits(struct launch *launch, struct error *error);
+int launch_set_links(struct launch *launch, struct error *error);
 
 /* launch_pool.c: take a free uid of the pool for this instance, under the pool's own lock; give it back. */
 int launch_take_uid(struct launch *launch, struct error *error);

@@ -176,11 +176,11 @@ static void print_nics(const json_t *nics)
     json_array_foreach (nics, i, nic) {
         AUTO_FREE char *title = memory_format("NIC %zu", i);
         slot_cell(nic, slot);
-        line(title, "%s, %s %s, tap %s, %s, %s, %s%s%s", or_else(json_text(nic, "mac"), "-"),
+        line(title, "%s, %s %s, tap %s, %s, %s, %s%s%s%s", or_else(json_text(nic, "mac"), "-"),
              or_else(json_text(nic, "mode"), "-"), or_else(json_text(nic, "link"), "-"),
              or_else(json_text(nic, "tap"), "none"), or_else(json_text(nic, "id"), "no id"), slot,
-             state_word(nic), json_text(nic, "name") != NULL ? ", name " : "",
-             or_else(json_text(nic, "name"), ""));
+             state_word(nic), json_truth(nic, "link_down", false) ? ", link down" : "",
+             json_text(nic, "name") != NULL ? ", name " : "", or_else(json_text(nic, "name"), ""));
         line("", "uuid %s", json_text(nic, "uuid"));
     }
 }

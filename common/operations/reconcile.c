@@ -171,6 +171,10 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
                                          work->deadline, error) < 0)
             return error_prefix(error, "NIC %s", nic->uuid);
         note(work, "NIC", nic->uuid, verdict == CALL_PRESENT);
+        if (verdict == CALL_PRESENT && nic->link_down &&
+            qmp_call(work->qmp, "set_link", device_link(nic, false), work->deadline, NULL, error) !=
+                QMP_DONE)
+            return error_prefix(error, "NIC %s", nic->uuid);
         if (verdict == CALL_PRESENT)
             runtime_set_device_state(work->runtime, nic->uuid, DEVICE_PRESENT);
         else
@@ -251,6 +255,22 @@ int reconcile_drive(struct qmp *qmp, enum medium medium, deadline_t deadline,
     return 0;
 }
 
+/* An eject that was killed is recorded and may not have been done, or the other way round at a change. */
+static int reconcile_cdrom(struct reconciling *work, enum medium medium, struct error *error)
+{
+    bool *recorded = &work->runtime->instance.ejected[medium];
+    struct drive drive;
+
+    if (reconcile_drive(work->qmp, medium, work->deadline, work->notes, error) < 0)
+        return -1;
+    if (peripheral_drive(work->qmp, media_names[medium].device, work->deadline, &drive, error) < 0)
+        return -1;
+    bool ejected = drive.exists && drive.node[0] == '\0';
+    work->changed = work->changed || ejected != *recorded;
+    *recorded = ejected;
+    return 0;
+}
+
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error)
@@ -266,7 +286,7 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
         result = network_drop_strangers(rundir, &runtime->instance, error);
     for (int i = 0; result == 0 && i < CDROMS; i++)
         if (media_place(&runtime->instance, (enum medium)i) != NULL)
-            result = reconcile_drive(qmp, (enum medium)i, deadline, notes, error);
+            result = reconcile_cdrom(&work, (enum medium)i, error);
     if (work.changed && runtime_commit(rundir, runtime, error) < 0)
         return -1;
     return result;

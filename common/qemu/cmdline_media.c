@@ -32,7 +32,9 @@ static json_t *cdrom_device(const struct instance *instance, const struct cmdlin
     AUTO_JSON json_t *hvinfo = placement_cdrom(instance, plan->placement, medium);
     bool boots = medium == MEDIUM_CDROM && media_boots_from(instance, "cdrom");
 
-    return device_cdrom(hvinfo, media_names[medium].node, boots ? 1 : 0);
+    const char *node = media_file(instance, medium) != NULL ? media_names[medium].node : NULL;
+
+    return device_cdrom(hvinfo, node, boots ? 1 : 0);
 }
 
 /* q35 has no floppy controller of its own. The drive has no bootindex, its controller has one for each of its two
@@ -65,7 +67,8 @@ void cmdline_media(json_t *words, const struct instance *instance, const struct 
         enum medium medium = (enum medium)i;
         if (media_place(instance, medium) == NULL)
             continue;
-        add_node(words, instance, plan, medium);
+        if (media_file(instance, medium) != NULL)
+            add_node(words, instance, plan, medium);
         cmdline_json(words, "-device", cdrom_device(instance, plan, medium));
     }
     add_floppy(words, instance, plan);
@@ -91,16 +94,18 @@ static void record_cdrom(json_t *words, const struct instance *instance,
 
     if (hvinfo == NULL)
         return;
-    AUTO_FREE char *file = text_double_commas(media_place(instance, medium));
+    const char *path = media_file(instance, medium);
+    AUTO_FREE char *doubled = text_double_commas(path != NULL ? path : "");
+    AUTO_FREE char *file =
+        path != NULL ? memory_format("file=%s,format=raw,", doubled) : memory_copy("");
     if (strcmp(json_text(hvinfo, "driver"), "ide-cd") == 0) {
         int index = bus[4] - '0';
         if (!instance_is_q35(instance))
             index = index * 2 + (int)json_number(hvinfo, "unit", 0);
-        cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=ide,index=%d", file,
-                       index);
+        cmdline_format(words, "-drive", "%smedia=cdrom,if=ide,index=%d", file, index);
         return;
     }
-    cmdline_format(words, "-drive", "file=%s,format=raw,media=cdrom,if=none,id=%s", file, node);
+    cmdline_format(words, "-drive", "%smedia=cdrom,if=none,id=%s", file, node);
     add(words, "-device", device_cdrom(hvinfo, node, 0));
 }
 

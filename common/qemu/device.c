@@ -216,7 +216,8 @@ json_t *device_cdrom(const json_t *hvinfo, const char *node, int bootindex)
 
     put_text(device, "driver", json_text(hvinfo, "driver"));
     put_text(device, "id", json_text(hvinfo, "id"));
-    put_text(device, "drive", node);
+    if (node != NULL) /* an empty drive */
+        put_text(device, "drive", node);
     put_address(device, hvinfo);
     if (bootindex > 0)
         put(device, "bootindex", json_integer(bootindex));
@@ -358,4 +359,12 @@ json_t *device_throttle(const struct disk *disk)
         return NULL;
     }
     return arguments;
+}
+
+json_t *device_link(const struct nic *nic, bool up)
+{
+    char made[ID_SIZE];
+    const char *id = device_id(nic->hvinfo, "nic", nic->uuid, made);
+
+    return memory_json(json_pack("{s:s, s:b}", "name", id, "up", (int)up));
 }

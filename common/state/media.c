@@ -18,9 +18,16 @@ const char *media_place(const struct instance *instance, enum medium medium)
     return place[0] != '\0' ? place : NULL;
 }
 
+const char *media_file(const struct instance *instance, enum medium medium)
+{
+    bool ejected = medium < MEDIUM_FLOPPY && instance->ejected[medium];
+
+    return ejected ? NULL : media_place(instance, medium);
+}
+
 bool media_is_web(const struct instance *instance, enum medium medium)
 {
-    const char *place = media_place(instance, medium);
+    const char *place = media_file(instance, medium);
 
     return place != NULL && uri_is_web(place);
 }

@@ -9,6 +9,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/state/check.h"
 #include "kvm/state/hvparams.h"
+#include "kvm/state/media.h"
 #include "runtime_private.h"
 
 const char *const runtime_state_names[] = {"starting", "running", "paused", "rebooting",
@@ -67,6 +68,26 @@ json_t *runtime_ganeti_json(const struct runtime *runtime)
                                  nics, memory_json(json_deep_copy(instance->hvparams)), disks));
 }
 
+static json_t *kept_json(const struct instance *instance)
+{
+    json_t *kept = memory_json(json_object());
+    AUTO_JSON json_t *down = memory_json(json_array()), *ejected = memory_json(json_array());
+
+    for (size_t i = 0; i < instance->nic_count; i++)
+        if (instance->nics[i].link_down)
+            json_array_append_new(down, memory_json(json_string(instance->nics[i].uuid)));
+    for (int i = 0; i < CDROMS; i++)
+        if (instance->ejected[i])
+            json_array_append_new(ejected, memory_json(json_string(media_names[i].device)));
+    if (instance->memory_mib > 0)
+        check_set(kept, "memory", json_integer(instance->memory_mib));
+    if (json_array_size(ejected) > 0)
+        check_set(kept, "ejected", json_incref(ejected));
+    if (json_array_size(down) > 0)
+        check_set(kept, "links_down", json_incref(down));
+    return kept;
+}
+
 /* The fields that this version knows in their order, then what else the file held. */
 static json_t *fifth_element(const struct runtime *runtime)
 {
@@ -81,6 +102,7 @@ static json_t *fifth_element(const struct runtime *runtime)
     check_set(ours, "qemu", json_object());
     check_set(ours, "instance", instance_json(&runtime->instance));
     check_set(ours, "slots", runtime_slots_json(&runtime->instance));
+    check_set(ours, "kept", kept_json(&runtime->instance));
     check_set(ours, "devices", json_object());
     check_set(ours, "migration", json_object());
     json_object_foreach (runtime->ours, key, value) {

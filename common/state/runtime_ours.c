@@ -8,6 +8,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/state/check.h"
+#include "kvm/state/media.h"
 #include "kvm/state/placement.h"
 #include "kvm/state/slots.h"
 
@@ -117,6 +118,46 @@ static void read_slots(const char *prefix, const json_t *ours, struct reading *r
     }
 }
 
+/* Members of the list, as they are; what is no list is told. */
+static const json_t *read_words(const struct check *check, const json_t *kept, const char *key)
+{
+    const json_t *list = json_member(kept, key);
+
+    if (list == NULL || json_is_array(list))
+        return list;
+    check_fail(check, key, list, "must be a list");
+    return NULL;
+}
+
+static bool names(const json_t *list, const char *word)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (list, i, one)
+        if (json_is_string(one) && strcmp(json_string_value(one), word) == 0)
+            return true;
+    return false;
+}
+
+static void read_kept(const char *prefix, const json_t *ours, struct reading *reading)
+{
+    struct instance *instance = &reading->runtime->instance;
+    AUTO_FREE char *inner = memory_format("%skept.", prefix);
+    struct check check = {inner, reading->problems};
+    const json_t *kept = check_object(&(struct check){prefix, reading->problems}, ours, "kept");
+
+    if (kept == NULL)
+        return;
+    check_number(&check, kept, "memory", 0, INT32_MAX, &instance->memory_mib);
+    const json_t *ejected = read_words(&check, kept, "ejected");
+    const json_t *down = read_words(&check, kept, "links_down");
+    for (int i = 0; i < CDROMS; i++)
+        instance->ejected[i] = names(ejected, media_names[i].device);
+    for (size_t i = 0; i < instance->nic_count; i++)
+        instance->nics[i].link_down = names(down, instance->nics[i].uuid);
+}
+
 static void read_version(struct reading *reading, const json_t *ours)
 {
     AUTO_FREE char *prefix = memory_format("%s: [4].", reading->source);
@@ -136,6 +177,7 @@ static void read_version(struct reading *reading, const json_t *ours)
     read_process(&check, ours, reading->runtime);
     read_device_states(&check, ours);
     read_slots(prefix, ours, reading);
+    read_kept(prefix, ours, reading);
     check_object(&check, ours, "qemu");
     check_object(&check, ours, "migration");
     const json_t *definition = check_object(&check, ours, "instance");

@@ -145,6 +145,37 @@ limits() { # NAME ID
     guest_until web1 "head -c 20 /dev/sr0 2>/dev/null | grep -q '^medium-first'"
 }
 
+@test "memory, link and an ejected CD stay over a reboot, the link over mod-nic; a fresh start has the definition's" {
+    network br0
+    truncate -s 1M "$TEST_DIR/first.iso"
+    start web1 ".beparams = {maxmem: 160, minmem: 120, vcpus: 1} | .nics = [{nicparams: {link: \"br0\"}}] |
+        .hvparams.cdrom_image_path = \"$TEST_DIR/first.iso\""
+    guest_until web1 '[ -b /dev/sr0 -a -e /sys/class/net/eth0 ]'
+    hotplug web1 set-memory 144
+    hotplug web1 set-link 0 down
+    hotplug web1 change-cdrom eject
+    hotplug web1 mod-nic 0 mac=aa:00:00:00:00:09
+    guest_until web1 'grep -q aa:00:00:00:00:09 /sys/class/net/eth0/address'
+    expect_kept
+    rm "$TEST_DIR/first.iso" # an ejected medium is not missed
+    suite kvm-stop --reboot web1
+    expect_status 0
+    guest_run web1 true
+    wait_until 30 balloon_is web1 144
+    expect_kept
+    truncate -s 1M "$TEST_DIR/first.iso"
+    hotplug web1 change-cdrom "$TEST_DIR/first.iso"
+    guest_until web1 'head -c 20 /dev/sr0 >/dev/null 2>&1'
+    hotplug web1 change-cdrom eject
+    suite kvm-stop --force web1
+    expect_status 0
+    start web1 ".beparams = {maxmem: 160, minmem: 120, vcpus: 1} | .nics = [{nicparams: {link: \"br0\"}}] |
+        .hvparams.cdrom_image_path = \"$TEST_DIR/first.iso\""
+    guest_until web1 'head -c 20 /dev/sr0 >/dev/null 2>&1'
+    guest_until web1 'ip link set eth0 up && [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]'
+    expect_equal "$(qmp web1 query-balloon | jq .actual)" $((160 * 1048576))
+}
+
 @test "limits are set live, stay over a reboot, and hot-plugged devices come back in their slots" {
     network br0
     address_bridge br0

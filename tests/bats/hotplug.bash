@@ -28,6 +28,19 @@ guest_until() { # NAME CONDITION: true within the guest's time
     guest_run "$1" "until $2; do sleep 0.1; done"
 }
 
+balloon_is() { # NAME MIB
+    [[ $(qmp "$1" query-balloon | jq .actual) == $(($2 * 1048576)) ]]
+}
+
+expect_kept() { # of an instance web1 with 144 MiB, its first NIC down, and an ejected CD
+    expect_equal "$(qmp web1 query-balloon | jq .actual)" $((144 * 1048576))
+    # shellcheck disable=SC2016
+    guest_until web1 'ip link set eth0 up && [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]'
+    expect_equal "$(qmp web1 query-block | jq -c 'map(select(.qdev == "cdrom") | has("inserted"))')" "[false]"
+    hotplug web1 list
+    expect_output "present, link down"
+}
+
 devices() { # NAME: ids of QEMU's devices, sorted
     qmp "$1" qom-list '{"path": "/machine/peripheral"}' | jq -r '.[].name' | sort
 }

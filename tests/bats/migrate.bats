@@ -61,18 +61,25 @@ there_and_back() { # OPTION…
     there_and_back --tunnel
 }
 
-@test "on q35, there and back" {
+@test "on q35, there and back; memory, link and an ejected CD stay as they were set" {
     two_nodes br0
-    start web1 '.hvparams.machine_version = "q35" | .nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
+    truncate -s 1M "$TEST_DIR/first.iso"
+    start web1 ".hvparams.machine_version = \"q35\" | .nics = [{nicparams: {mode: \"bridged\", link: \"br0\"}}] |
+        .beparams = {maxmem: 160, minmem: 120, vcpus: 1} | .hvparams.cdrom_image_path = \"$TEST_DIR/first.iso\""
+    hotplug web1 set-memory 144
+    hotplug web1 set-link 0 down
+    hotplug web1 change-cdrom eject
     mark
     migrate a to "${MILD[@]}"
     expect_status 0
     expect_runs_on b
     on b expect_mark
+    on b expect_kept
     migrate b to "${MILD[@]}"
     expect_status 0
     expect_runs_on a
     expect_mark
+    expect_kept
 }
 
 @test "a rehearsal copies everything and leaves the guest running, paused for milliseconds" {

@@ -286,6 +286,8 @@ TEST(small_file_is_good, "the file that the refusals below start from is accepte
     return true;
 }
 
+#define KEPT(kept) ", {\"version\": 1, \"state\": \"running\", \"kept\": " kept "}"
+
 TEST(damage_is_refused, "damage is refused with its place")
 {
     CHECK_HAS(refusal_of(""), "w.runtime");
@@ -316,6 +318,9 @@ TEST(damage_is_refused, "damage is refused with its place")
               "hvparams.disk_cache: must be one");
     CHECK_HAS(refusal("", "", "", ", \"size\": \"1\"", ""), "disks[0][0].size: must be a whole");
     CHECK_HAS(refusal("", "", "", "", ", 3"), "w.runtime: [4]: must be an object");
+    CHECK_HAS(refusal("", "", "", "", KEPT("{\"memory\": -1}")), "[4].kept.memory: must be from 0");
+    CHECK_HAS(refusal("", "", "", "", KEPT("{\"ejected\": \"in\"}")), "[4].kept.ejected: must be");
+    CHECK_HAS(refusal("", "", "", "", KEPT("{\"links_down\": 1}")), "[4].kept.links_down: must");
     CHECK_HAS(refusal("", "", "", "", ", {}, {}"), "must be a list of 3 to 5 elements");
     return true;
 }
@@ -424,6 +429,9 @@ TEST(fifth_element, "our own element keeps state, process, intents and unknown k
     strcpy(runtime.boot_id, "6b29fc40-ca47-4067-b31d-00dd010662da");
     json_object_set_new(runtime.ours, "later", json_string("kept"));
     json_object_set_new(runtime.ours, "migration", json_pack("{s:s}", "phase", "sending"));
+    runtime.instance.memory_mib = 300;
+    runtime.instance.ejected[0] = true;
+    runtime.instance.nics[0].link_down = true;
     AUTO_FREE char *text = runtime_text(&runtime);
 
     CHECK(text[strlen(text) - 1] == '\n');
@@ -437,6 +445,11 @@ TEST(fifth_element, "our own element keeps state, process, intents and unknown k
     CHECK_NUMBER(runtime_device_state(&again, uuid), DEVICE_ADDING);
     CHECK_TEXT(json_text(again.ours, "later"), "kept");
     CHECK_TEXT(json_text(json_member(again.ours, "migration"), "phase"), "sending");
+    CHECK_NUMBER(again.instance.memory_mib, 300);
+    CHECK(again.instance.ejected[0] && again.instance.nics[0].link_down);
+    again.instance.ejected[0] = again.instance.nics[0].link_down = false;
+    AUTO_FREE char *less = runtime_text(&again);
+    CHECK_HAS(less, "\"kept\": {\"memory\": 300}");
     CHECK_NUMBER(again.instance.minmem_mib, 256);
     CHECK_NUMBER(again.instance.network_port, 11000);
     CHECK_TEXT(again.instance.disk_template, "file");

@@ -59,4 +59,7 @@ json_t *device_nic(const struct nic *nic, const struct instance *instance, size_
  * 0 or absent: none); NULL when it has none of these keys. */
 json_t *device_throttle(const struct disk *disk);
 
+/* set_link's arguments; new reference. */
+json_t *device_link(const struct nic *nic, bool up);
+
 #endif

@@ -44,6 +44,7 @@ struct nic {
     const char *network; /* uuid of the network; NULL */
     const json_t *netinfo;
     const json_t *hvinfo;
+    bool link_down; /* set-link: the guest sees its cable pulled out; in the runtime file only */
 };
 
 enum { SCSI_CONTROLLERS = 4, CDROMS = 2 };
@@ -66,6 +67,9 @@ struct instance {
     int sound_slot, scsi_slots[SCSI_CONTROLLERS], balloon_slot, serial_slot, rng_slot,
         watchdog_slot;
     int cdrom_slots[CDROMS]; /* of paravirtual CD-ROMs */
+    /* What kvm-hotplug has set, and a reboot or migration keeps; in the runtime file only. */
+    int64_t memory_mib;   /* of the balloon; 0: as at any start */
+    bool ejected[CDROMS]; /* the drive is there, without its medium */
 };
 
 enum { INSTANCE_NAME_MAX = 200 };

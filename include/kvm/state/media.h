@@ -22,6 +22,9 @@ extern const struct medium_names media_names[MEDIA];
 /* The path or URL; NULL: the instance has no such drive. Borrowed. */
 const char *media_place(const struct instance *instance, enum medium medium);
 
+/* The same, but NULL also for a drive whose medium was ejected: what is to be opened. */
+const char *media_file(const struct instance *instance, enum medium medium);
+
 /* QEMU opens it itself: it is a URL. */
 bool media_is_web(const struct instance *instance, enum medium medium);
 
