@@ -13,6 +13,7 @@
 #include "kvm/host/tap.h"
 #include "kvm/operations/session.h"
 #include "kvm/qemu/events.h"
+#include "kvm/operations/migration.h"
 #include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
 
@@ -82,6 +83,21 @@ static void tell_runtime(const struct session *session, json_t *brief)
     put(brief, "recorded", json_string(runtime_state_name(session->runtime.state)));
 }
 
+/* Where the guest is then is not told by this QEMU alone. */
+static void tell_migration(const struct session *session, json_t *brief)
+{
+    const struct runtime *runtime = &session->runtime;
+    enum migration_phase phase = session->has_runtime ? migration_phase_of(runtime) : PHASE_NONE;
+
+    if (phase == PHASE_NONE)
+        return;
+    put(brief, "migration",
+        json_pack("{s:s, s:s, s:b}", "side",
+                  migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source", "phase",
+                  migration_phase_name(phase), "in_place",
+                  (int)(migration_text(runtime, "in_place") != NULL)));
+}
+
 static json_t *brief_of(const struct session *session)
 {
     json_t *brief = memory_json(json_pack("{s:s}", "instance", session->name));
@@ -100,6 +116,7 @@ static json_t *brief_of(const struct session *session)
     tell_runtime(session, brief);
     if (!session_is_live(session) && session->has_files)
         tell_ending(session, brief);
+    tell_migration(session, brief);
     if (rundir_lock_holder(session->rundir, session->name, holder, sizeof(holder)))
         put(brief, "busy", json_string(holder));
     return brief;

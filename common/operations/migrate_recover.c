@@ -40,6 +40,7 @@ int local_recover_committed(struct local *local, struct error *error)
     struct remote remote = {.pidfd = -1, .to = -1, .from = -1};
     AUTO_JSON json_t *answer = NULL;
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "commit_token"));
+    bool in_place = inplace_is(&local->session.runtime);
     bool adopting = inplace_is_adopting(&local->session.runtime);
     int result = adopting ? 0 : attach(local, &remote, &answer, error);
 
@@ -62,7 +63,9 @@ int local_recover_committed(struct local *local, struct error *error)
     if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
         0)
         return -1;
-    local_say(local, memory_copy("finished: the guest runs on the target, cleaned up here"));
+    local_say(local,
+              memory_copy(in_place ? "finished: the guest runs in the new QEMU"
+                                   : "finished: the guest runs on the target, cleaned up here"));
     return 0;
 }
 

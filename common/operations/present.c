@@ -22,7 +22,12 @@ void present_json(const json_t *value)
 static void state_cell(const json_t *brief, char *cell)
 {
     const char *ending = json_text(brief, "ending");
+    const char *phase = json_text(json_member(brief, "migration"), "phase");
 
+    if (phase != NULL) {
+        snprintf(cell, CELL, "%s (migration: %s)", json_text(brief, "state"), phase);
+        return;
+    }
     if (ending != NULL && strcmp(ending, "none") == 0)
         ending = NULL;
     snprintf(cell, CELL, "%s%s%s%s", json_text(brief, "state"), ending != NULL ? " (" : "",
@@ -221,6 +226,19 @@ static void print_machine(const json_t *detail)
         line("since", "%s", since);
 }
 
+static void print_migration(const json_t *detail)
+{
+    const json_t *migration = json_member(detail, "migration");
+
+    if (migration == NULL)
+        return;
+    line("migration", "%s%s, %s%s%s%s",
+         json_truth(migration, "in_place", false) ? "in place, " : "", json_text(migration, "side"),
+         json_text(migration, "phase"), json_text(detail, "busy") != NULL ? "" : "; 'kvm-migrate ",
+         json_text(detail, "busy") != NULL ? "" : json_text(detail, "instance"),
+         json_text(detail, "busy") != NULL ? "" : " recover' finishes or undoes it");
+}
+
 void present_detail(const json_t *detail)
 {
     size_t i;
@@ -237,6 +255,7 @@ void present_detail(const json_t *detail)
     putchar('\n');
     text_line(detail, "reason", "ended");
     text_line(detail, "busy", "busy");
+    print_migration(detail);
     text_line(detail, "fault", "fault");
     text_line(detail, "status", "status");
     text_line(detail, "uuid", "uuid");

@@ -54,6 +54,9 @@ static bool read_head(const json_t *ours, const char *name, struct runtime *runt
     runtime->pid = (pid_t)pid;
     runtime->start_time = (uint64_t)json_number(ours, "start_time", 0);
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", boot_id);
+    json_t *migration = json_member(ours, "migration");
+    if (json_object_size(migration) > 0)
+        runtime->ours = memory_json(json_pack("{s:O}", "migration", migration));
     runtime->instance.name = memory_copy(name);
     runtime->instance.uuid = memory_copy(uuid);
     runtime->instance.maxmem_mib = json_number(beparams, "maxmem", 0);

@@ -181,6 +181,28 @@ run_state_here() {
     qmp web1 query-status | jq -r .status
 }
 
+# The new QEMU runs the guest, the old one has ended, and some files have been moved.
+@test "in place, killed while the files are moved: kvm-info tells it, others refuse, recover finishes it" {
+    empty '.nics = [{nicparams: {link: "br0"}}]'
+    inside strace -o /dev/null -e trace=renameat -e inject=renameat:signal=KILL:when=6 \
+        "$BUILD/kvm-migrate" web1 to localhost --in-place || true
+    suite kvm-info
+    expect_output "(migration: committed)"
+    suite kvm-info web1 --json
+    expect_json '.[0].migration == {side: "source", phase: "committed", in_place: true}'
+    local words
+    for words in "kvm-stop --force web1" "kvm-cleanup web1"; do
+        # shellcheck disable=SC2086
+        suite $words
+        expect_status 3
+        expect_error "recover"
+    done
+    suite kvm-migrate web1 recover
+    expect_status 0
+    expect_output "the guest runs in the new QEMU"
+    expect_whole
+}
+
 @test "with SPICE it is refused in place, since its port can't be given to the new QEMU later" {
     network br0
     address_bridge br0 # SPICE listens only where there is an address at all

@@ -15,7 +15,7 @@
 
 /*
  * One line of the list, from files alone: {"instance", "state", "pid", "memory_mib", "vcpus", "since", "uuid",
- * "busy", "ending"}. state: "running", "paused", "starting" (or its start was interrupted), "stopped" (dead, files
+ * "busy", "ending", "migration" {"side", "phase", "in_place"}}. state: "running", "paused", "starting" (or its start was interrupted), "stopped" (dead, files
  * are left), "absent" (nothing is here), "unknown" (the reason is in "fault"). since: seconds since the epoch. New
  * object, never NULL.
  */
