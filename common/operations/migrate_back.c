@@ -113,6 +113,7 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
         (inplace_is(runtime) && inplace_restore_taps(session, error) < 0) ||
         continue_here(session, qmp, deadline, error) < 0)
         return -1;
+    migrate_reset(qmp, deadline);
     channel_drop_credentials(qmp, deadline);
     return 0;
 }
@@ -128,6 +129,7 @@ int source_continue(struct session *session, deadline_t deadline, struct error *
         return -1;
     if (strcmp(status, "postmigrate") == 0 && continue_here(session, qmp, deadline, error) < 0)
         return -1;
+    migrate_reset(qmp, deadline);
     channel_drop_credentials(qmp, deadline);
     return 0;
 }

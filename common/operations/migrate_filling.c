@@ -47,6 +47,7 @@ int target_complete(struct session *session, struct qmp *qmp, deadline_t deadlin
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_NONE);
     if (runtime_commit(session->rundir, runtime, error) < 0)
         return -1;
+    migrate_reset(qmp, deadline);
     channel_drop_credentials(qmp, deadline);
     channel_forget_secret(session, true);
     return 0;

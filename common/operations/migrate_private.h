@@ -100,6 +100,9 @@ bool migrate_is_postcopy(const struct instance *instance, const struct migrate_o
 bool migrate_may_postcopy(const struct instance *instance, const struct migrate_options *options);
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
                   struct error *error);
+/* After it: nothing stays switched on in a QEMU that runs on, since another tool that migrates it sets only its own.
+ * What fails is set by the next migration. */
+void migrate_reset(struct qmp *qmp, deadline_t deadline);
 /* What the guest can notice of this QEMU: PCI devices and their places, block devices. New object. */
 json_t *migrate_tree(struct qmp *qmp, deadline_t deadline, struct error *error);
 /* The differences in words, added to `problems`. */

@@ -147,6 +147,19 @@ int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t d
     return -1;
 }
 
+void migrate_reset(struct qmp *qmp, deadline_t deadline)
+{
+    AUTO_JSON json_t *capabilities = memory_json(json_array());
+
+    if (switch_off_others(qmp, capabilities, deadline, NULL) < 0)
+        return;
+    json_t *arguments = memory_json(json_pack("{s:O}", "capabilities", capabilities));
+    qmp_call(qmp, "migrate-set-capabilities", arguments, deadline, NULL, NULL);
+    qmp_call(qmp, "migrate-set-parameters",
+             memory_json(json_pack("{s:s, s:s}", "tls-creds", "", "tls-hostname", "")), deadline,
+             NULL, NULL);
+}
+
 json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error)
 {
     json_t *reply = NULL;
@@ -198,6 +211,7 @@ static int add_devices(struct qmp *qmp, json_t *tree, deadline_t deadline, struc
 static int add_blocks(struct qmp *qmp, json_t *tree, deadline_t deadline, struct error *error)
 {
     AUTO_JSON json_t *blocks = NULL;
+    int count = 0;
     size_t i;
     json_t *block;
 
@@ -206,7 +220,10 @@ static int add_blocks(struct qmp *qmp, json_t *tree, deadline_t deadline, struct
     json_array_foreach (blocks, i, block) {
         const json_t *inserted = json_member(block, "inserted");
         const char *device = json_text(block, "qdev");
-        AUTO_FREE char *place = memory_format("disk %s", device != NULL ? device : "?");
+        /* Those that QEMU made by itself are numbered among all that it made, of which Ganeti's start makes more. */
+        bool unnamed = device != NULL && strncmp(device, "/machine/unattached/", 20) == 0;
+        AUTO_FREE char *place = unnamed ? memory_format("disk without a name, number %d", ++count)
+                                        : memory_format("disk %s", device != NULL ? device : "?");
         AUTO_FREE char *what =
             memory_format("%lld bytes%s",
                           (long long)json_number(json_member(inserted, "image"), "virtual-size", 0),

@@ -83,8 +83,10 @@ static int run_guest(struct session *session, struct qmp *qmp, deadline_t deadli
     }
     migrate_hurry(false);
     channel_forget_secret(session, true);
-    if (migration_phase_of(&session->runtime) == PHASE_NONE)
+    if (migration_phase_of(&session->runtime) == PHASE_NONE) {
+        migrate_reset(qmp, deadline);
         channel_drop_credentials(qmp, deadline);
+    }
     set_up_routed(session, deadline, warnings);
     qmp_call(qmp, "announce-self",
              json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),

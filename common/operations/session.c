@@ -28,10 +28,15 @@ static void remove_temporaries(const struct rundir *rundir, const char *name)
     }
 }
 
-/* The record that another tool's file lacks, for whichever command writes it next. */
+/* The record that another tool's file lacks, for whichever command writes it next. One of another boot came with a
+ * guest that Ganeti brought here: it copies the file as it is. */
 static void take_over(struct session *session)
 {
-    if (session->process.pid == 0)
+    const struct runtime *runtime = &session->runtime;
+    bool elsewhere =
+        runtime->boot_id[0] != '\0' && strcmp(runtime->boot_id, process_boot_id()) != 0;
+
+    if (session->process.pid == 0 || (runtime->state != RUNTIME_FOREIGN && !elsewhere))
         return;
     session->runtime.pid = session->process.pid;
     session->runtime.start_time = session->process.start_time;
@@ -57,8 +62,7 @@ static int look(struct session *session, bool locked,
     session->has_files = rundir_has_files(rundir, session->name);
     if (load(rundir, session->name, &session->runtime, &session->runtime_fault) == 0) {
         session->has_runtime = true;
-        if (session->runtime.state == RUNTIME_FOREIGN)
-            take_over(session);
+        take_over(session);
     } else if (file_is_missing()) {
         session->runtime_fault.text[0] = '\0';
     }

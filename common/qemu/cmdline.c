@@ -43,7 +43,10 @@ static void add_process(json_t *words, const struct instance *instance,
     if (plan->incoming)
         cmdline_pair(words, "-incoming", "defer");
     cmdline_word(words, "-no-user-config");
-    cmdline_word(words, "-nodefaults");
+    if (!instance->default_devices)
+        cmdline_word(words, "-nodefaults");
+    else if (instance->nic_count == 0)
+        cmdline_pair(words, "-net", "none");
     cmdline_pair(words, "-msg", "timestamp=on");
     if (plan->probe->has_sandbox && !own_sandbox)
         cmdline_format(words, "-sandbox",

@@ -12,29 +12,17 @@
 
 enum { NUMBER_SIZE = 12, FIRST_DISK_SET = 2 };
 
-/* The guest's hardware is the one that Ganeti's command line makes: the card that QEMU adds by itself
- * sits in slot 2 of pc and in slot 1 of q35. */
-static void add_graphics(json_t *words, const struct instance *instance)
+static void add_agent(json_t *words, const struct instance *instance,
+                      const struct cmdline_plan *plan)
 {
-    bool q35 = instance_is_q35(instance);
-    const char *driver = hardware_vga_driver(hardware_vga(instance->hvparams));
+    AUTO_FREE char *bus = memory_format("%s.0", cmdline_serial_id(instance));
 
-    if (driver == NULL)
-        return;
-    cmdline_json(words, "-device",
-                 memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", "vga", "bus",
-                                       q35 ? "pcie.0" : "pci.0", "addr", q35 ? "0x1" : "0x2")));
-}
-
-static void add_agent(json_t *words, const struct cmdline_plan *plan)
-{
     if (plan->agent_fd < 0)
         return;
     cmdline_format(words, "-chardev", "socket,id=qga0,fd=%d,server=on,wait=off", plan->agent_fd);
-    cmdline_json(
-        words, "-device",
-        memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtserialport", "bus", "spice.0",
-                              "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
+    cmdline_json(words, "-device",
+                 memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtserialport", "bus",
+                                       bus, "chardev", "qga0", "name", "org.qemu.guest_agent.0")));
 }
 
 static void add_controllers(json_t *words, const struct instance *instance,
@@ -45,18 +33,16 @@ static void add_controllers(json_t *words, const struct instance *instance,
     cmdline_sound(words, instance, plan, cmdline_json);
     cmdline_threads(words, instance, cmdline_json);
     cmdline_scsi(words, instance, plan, cmdline_json);
-    if (placement->balloon_slot != SLOT_NONE)
-        cmdline_json(
-            words, "-device",
-            placement_hvinfo(instance, "virtio-balloon-pci", "balloon", placement->balloon_slot));
+    cmdline_balloon(words, instance, plan, cmdline_json);
     cmdline_rng(words, instance, plan, cmdline_json);
     cmdline_watchdog(words, instance, plan, cmdline_json);
     cmdline_tpm(words, instance, plan);
     if (placement->serial_slot == SLOT_NONE)
         return;
     cmdline_json(words, "-device",
-                 placement_hvinfo(instance, "virtio-serial-pci", "spice", placement->serial_slot));
-    add_agent(words, plan);
+                 placement_hvinfo(instance, "virtio-serial-pci", cmdline_serial_id(instance),
+                                  placement->serial_slot));
+    add_agent(words, instance, plan);
     cmdline_vdagent(words, instance, plan, cmdline_json);
 }
 
@@ -108,17 +94,13 @@ static void add_nic(json_t *words, const struct instance *instance, const struct
                  device_nic(nic, instance, plan->queues, boots ? 1 : 0, plan->chroot != NULL));
 }
 
-/* pvpanic is what tells QEMU of a guest's panic, so that the event log can; the ISA form takes no PCI
- * slot. */
 void cmdline_devices(json_t *words, const struct instance *instance,
                      const struct cmdline_plan *plan)
 {
     for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= plan->placement->last_port;
          slot++)
         cmdline_json(words, "-device", cmdline_root_port(slot));
-    add_graphics(words, instance);
-    cmdline_json(words, "-device",
-                 memory_json(json_pack("{s:s, s:s}", "driver", "pvpanic", "id", "pvpanic")));
+    cmdline_board(words, instance, cmdline_json);
     cmdline_usb(words, instance, plan, cmdline_json);
     add_controllers(words, instance, plan);
     cmdline_media(words, instance, plan);

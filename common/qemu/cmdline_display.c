@@ -35,7 +35,7 @@ bool cmdline_has_spice(const struct instance *instance, const struct cmdline_pla
 
 bool cmdline_has_usb(const struct instance *instance, const struct cmdline_plan *plan)
 {
-    return cmdline_has_vnc(instance, plan) ||
+    return cmdline_has_vnc(instance, plan) || instance->default_devices ||
            hvparams_text(instance->hvparams, "usb_mouse")[0] != '\0' ||
            hvparams_text(instance->hvparams, "usb_devices")[0] != '\0';
 }
@@ -159,8 +159,11 @@ void cmdline_usb(json_t *words, const struct instance *instance, const struct cm
     json_t *device;
     size_t index;
 
-    json_array_foreach (devices, index, device)
+    json_array_foreach (devices, index, device) {
+        if (instance->default_devices) /* -usbdevice gives no id */
+            json_object_del(device, "id");
         add(words, "-device", json_incref(device));
+    }
 }
 
 /* Without an audiodev of its own, a card has none at all since QEMU 8.2. */

@@ -1,14 +1,55 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* I/O threads, the SCSI controller, the random number generator and the watchdog. */
+/* Graphics card, I/O threads, the SCSI controller, the random number generator and the watchdog. */
 #include "cmdline_private.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "kvm/base/memory.h"
+#include "kvm/state/hardware.h"
 #include "kvm/state/hvparams.h"
 
 enum { RNG_PERIOD_MS = 1000 };
+
+/* The card sits where QEMU would put one by itself: in slot 2 of pc and in slot 1 of q35. pvpanic is what tells QEMU of a
+ * guest's panic, so that the event log can; the ISA form takes no PCI slot. */
+void cmdline_board(json_t *words, const struct instance *instance, cmdline_add_t add)
+{
+    bool q35 = instance_is_q35(instance);
+    const char *word = hardware_vga(instance->hvparams);
+    const char *driver = hardware_vga_driver(word);
+
+    if (instance->default_devices) {
+        if (strcmp(word, "std") != 0)
+            cmdline_pair(words, "-vga", word);
+        return;
+    }
+    if (driver != NULL)
+        add(words, "-device",
+            memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", "vga", "bus",
+                                  q35 ? "pcie.0" : "pci.0", "addr", q35 ? "0x1" : "0x2")));
+    add(words, "-device",
+        memory_json(json_pack("{s:s, s:s}", "driver", "pvpanic", "id", "pvpanic")));
+}
+
+/* Ganeti gives it no id. */
+void cmdline_balloon(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, cmdline_add_t add)
+{
+    if (plan->placement->balloon_slot == SLOT_NONE)
+        return;
+    json_t *device =
+        placement_hvinfo(instance, "virtio-balloon-pci", "balloon", plan->placement->balloon_slot);
+    if (instance->default_devices)
+        json_object_del(device, "id");
+    add(words, "-device", device);
+}
+
+const char *cmdline_serial_id(const struct instance *instance)
+{
+    return instance->default_devices && !hardware_has_vdagent(instance->hvparams) ? "qga0"
+                                                                                  : "spice";
+}
 
 void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add_t add)
 {

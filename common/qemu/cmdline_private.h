@@ -24,6 +24,10 @@ json_t *cmdline_root_port(int slot); /* of q35; new reference */
 /* cmdline_hardware.c: what is the same in both forms but for its syntax. `add` writes an option whose value is an
  * object ("driver" or "qom-type" first) and steals it. */
 typedef void (*cmdline_add_t)(json_t *words, const char *option, json_t *stolen);
+void cmdline_board(json_t *words, const struct instance *instance, cmdline_add_t add);
+void cmdline_balloon(json_t *words, const struct instance *instance,
+                     const struct cmdline_plan *plan, cmdline_add_t add);
+const char *cmdline_serial_id(const struct instance *instance); /* its controller's */
 void cmdline_threads(json_t *words, const struct instance *instance, cmdline_add_t add);
 void cmdline_scsi(json_t *words, const struct instance *instance, const struct cmdline_plan *plan,
                   cmdline_add_t add);

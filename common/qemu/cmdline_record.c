@@ -2,7 +2,8 @@
 /*
  * kvm_cmd of the runtime file, in the form and order of Ganeti 3.0: paths instead of descriptors, option
  * strings instead of JSON, no disks, no NICs and nothing else that Ganeti adds when it executes it. With it
- * Ganeti can start the instance again; the guest then finds the hardware of cmdline_build.
+ * Ganeti can start the instance again, or accept it on another node; the guest then finds the hardware of
+ * cmdline_build. No -D: its directory would have to be on a node where only Ganeti has worked.
  */
 #include "cmdline_private.h"
 
@@ -65,15 +66,14 @@ static void add_controllers(json_t *words, const struct instance *instance,
 {
     const struct placement *placement = plan->placement;
 
+    cmdline_board(words, instance, add_option);
     for (int slot = SLOTS_RESERVED; instance_is_q35(instance) && slot <= placement->last_port;
          slot++)
         add_device(words, cmdline_root_port(slot));
     cmdline_sound(words, instance, plan, add_option);
     cmdline_threads(words, instance, add_option);
     cmdline_scsi(words, instance, plan, add_option);
-    if (placement->balloon_slot != SLOT_NONE)
-        add_device(words, placement_hvinfo(instance, "virtio-balloon-pci", "balloon",
-                                           placement->balloon_slot));
+    cmdline_balloon(words, instance, plan, add_option);
     cmdline_rng(words, instance, plan, add_option);
     cmdline_watchdog(words, instance, plan, add_option);
     cmdline_watchdog_action(words, instance);
@@ -88,11 +88,12 @@ static void add_channels(json_t *words, const struct instance *instance,
         return;
     if (has_agent)
         add_socket(words, "-chardev", "socket,path=", rundir, RUNDIR_AGENT, instance, ",id=qga0");
-    add_device(words, placement_hvinfo(instance, "virtio-serial-pci", "spice",
+    add_device(words, placement_hvinfo(instance, "virtio-serial-pci", cmdline_serial_id(instance),
                                        plan->placement->serial_slot));
     if (has_agent)
-        cmdline_pair(words, "-device",
-                     "virtserialport,bus=spice.0,chardev=qga0,name=org.qemu.guest_agent.0");
+        cmdline_format(words, "-device",
+                       "virtserialport,bus=%s.0,chardev=qga0,name=org.qemu.guest_agent.0",
+                       cmdline_serial_id(instance));
     cmdline_vdagent(words, instance, plan, add_option);
 }
 
@@ -108,10 +109,13 @@ static void add_process(json_t *words, const struct instance *instance,
     add_file(words, "-pidfile", rundir, RUNDIR_PID, instance);
     add_controllers(words, instance, plan);
     cmdline_word(words, "-daemonize");
-    add_file(words, "-D", rundir, RUNDIR_LOG, instance);
+    if (!instance->default_devices)
+        cmdline_word(words, "-nodefaults");
+    cmdline_pair(words, "-action", "panic=none");
     if (strcmp(hvparams_text(instance->hvparams, "reboot_behavior"), "exit") == 0)
         cmdline_word(words, "-no-reboot");
-    cmdline_machine(words, instance, plan, plan->kvm ? "kvm" : NULL, false);
+    cmdline_machine(words, instance, plan, plan->kvm ? "kvm" : NULL,
+                    cmdline_has_usb(instance, plan));
 }
 
 static void add_extra(json_t *words, const struct instance *instance)
@@ -144,7 +148,6 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
         add_socket(words, "-serial", "unix:", rundir, RUNDIR_SERIAL, instance, "");
     else
         cmdline_pair(words, "-serial", "none");
-    cmdline_word(words, "-usb");
     cmdline_usb(words, instance, plan, add_option);
     cmdline_display(words, instance, plan, add_option);
     if (hvparams_truth(hvparams, "use_localtime"))
@@ -152,9 +155,6 @@ json_t *cmdline_record(const struct instance *instance, const struct cmdline_pla
     cmdline_chroot(words, plan, NULL);
     if (cpu[0] != '\0')
         cmdline_pair(words, "-cpu", cpu);
-    /* Without the word QEMU takes std. */
-    if (strcmp(hardware_vga(hvparams), "std") != 0 || hvparams_text(hvparams, "vga")[0] != '\0')
-        cmdline_pair(words, "-vga", hardware_vga(hvparams));
     cmdline_pair(words, "-uuid", instance->uuid);
     add_channels(words, instance, plan, rundir);
     add_extra(words, instance);

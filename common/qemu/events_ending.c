@@ -252,7 +252,8 @@ static void tell_silent(const struct rundir *rundir, const char *name, const str
         tell_killed(story, events_time(story->kill), ending);
         return;
     }
-    if (runtime != NULL && runtime->boot_id[0] != '\0' &&
+    /* Without a log it is a copy that Ganeti made of another node's file. */
+    if (story->any && runtime != NULL && runtime->boot_id[0] != '\0' &&
         strcmp(runtime->boot_id, process_boot_id()) != 0) {
         tell(ending, ENDING_NODE, 0, "the node rebooted under it");
         return;

@@ -103,6 +103,8 @@ static json_t *fifth_element(const struct runtime *runtime)
     check_set(ours, "instance", instance_json(&runtime->instance));
     check_set(ours, "slots", runtime_slots_json(&runtime->instance));
     check_set(ours, "kept", kept_json(&runtime->instance));
+    if (runtime->instance.default_devices)
+        check_set(ours, "default_devices", json_true());
     check_set(ours, "devices", json_object());
     check_set(ours, "migration", json_object());
     json_object_foreach (runtime->ours, key, value) {

@@ -178,6 +178,10 @@ static void read_version(struct reading *reading, const json_t *ours)
     read_device_states(&check, ours);
     read_slots(prefix, ours, reading);
     read_kept(prefix, ours, reading);
+    const json_t *own = json_member(ours, "default_devices");
+    if (own != NULL && !json_is_boolean(own))
+        check_fail(&check, "default_devices", own, "must be true or false");
+    instance->default_devices = json_is_true(own);
     check_object(&check, ours, "qemu");
     check_object(&check, ours, "migration");
     const json_t *definition = check_object(&check, ours, "instance");
@@ -310,6 +314,19 @@ static void derive_head(struct reading *reading)
         messages_add(&reading->runtime->notes, "kvm_cmd: does not tell the number of vCPUs");
 }
 
+static bool has_word(const json_t *command, const char *wanted)
+{
+    size_t index;
+    json_t *word;
+
+    json_array_foreach (command, index, word) {
+        const char *text = json_string_value(word);
+        if (text != NULL && strcmp(text, wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
 void read_ours(struct reading *reading)
 {
     struct runtime *runtime = reading->runtime;
@@ -325,6 +342,8 @@ void read_ours(struct reading *reading)
 
     derive_head(reading);
     derive_slots(reading);
+    runtime->instance.default_devices =
+        json_member(ours, "version") == NULL && !has_word(runtime->kvm_cmd, "-nodefaults");
     check_strings(&check, "[4]", ours);
     if (json_member(ours, "version") != NULL)
         read_version(reading, ours);

@@ -152,7 +152,8 @@ static bool has_unique_devices(struct golden *golden)
         CHECK(sits_alone(device, ids, places));
         devices++;
     }
-    CHECK(devices >= 3 + golden->instance.disk_count + golden->instance.nic_count);
+    CHECK(devices >= (golden->instance.default_devices ? 1 : 3) + golden->instance.disk_count +
+                         golden->instance.nic_count);
     return true;
 }
 
@@ -164,8 +165,8 @@ TEST(unique_devices, "device ids are short and unique, and no two devices share 
 /* What Ganeti adds when it executes a stored command, and what makes it misread one. */
 static bool is_for_ganeti(struct golden *golden)
 {
-    static const char *const added[] = {"-S",      "-qmp",      "-incoming", "-runas",     "-k",
-                                        "-netdev", "-blockdev", "-add-fd",   "-nodefaults"};
+    static const char *const added[] = {"-S", "-qmp",    "-incoming", "-runas",
+                                        "-k", "-netdev", "-blockdev", "-add-fd"};
     AUTO_JSON json_t *words = cmdline_record(&golden->instance, &golden->plan, &run_directory);
     size_t index;
     json_t *word;

@@ -4,7 +4,8 @@
  * cmdline_build, one on a line, NAME.record those of cmdline_record as JSON, one on a line.
  *
  * Keys of "plan", all optional: kvm, chroot, run_as, vnc_address, queues, vhost, events_socket, blocks (per
- * disk: a block device), firmware, nvram (paths), secure, no_sandbox, run_with_chroot, run_with_user, spice_address.
+ * disk: a block device), firmware, nvram (paths), secure, no_sandbox, default_devices, run_with_chroot, run_with_user,
+ * spice_address.
  *
  * "ask", optional: what the real QEMU must say (cmdline_qemu.c), a list of {"execute", "arguments", "return"}, of whose
  * "return" each member that is there must be in the answer.
@@ -130,6 +131,7 @@ static inline void golden_fill_plan(struct golden *golden, const json_t *plan)
 {
     struct cmdline_plan *to = &golden->plan;
 
+    golden->instance.default_devices = json_truth(plan, "default_devices", false);
     golden->probe.major = 7;
     golden->probe.minor = 2;
     golden->probe.has_sandbox = !json_truth(plan, "no_sandbox", false);

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kvm/base/file.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 #include "kvm/host/network.h"
@@ -465,6 +466,64 @@ TEST(files, "tap files are there under index and uuid, and the directory goes wi
     return true;
 }
 
+static void put(const struct rundir *rundir, const char *ident, const char *tap, time_t written)
+{
+    AUTO_FREE char *name = memory_format("nic/web1/%s", ident);
+    struct timespec times[2] = {{.tv_sec = written}, {.tv_sec = written}};
+
+    file_make_directory(rundir->fd, "nic/web1", 0700, NULL);
+    file_replace(rundir->fd, name, tap, strlen(tap), NULL);
+    utimensat(rundir->fd, name, times, 0);
+}
+
+/* "TAP TAP …" of the three NICs, "-" for one that is not known. */
+static const char *found(const struct rundir *rundir, pid_t pid)
+{
+    static char uuids[3][40] = {"c0000001-2573-4112-8a00-000000000001",
+                                "c0000002-2573-4112-8a00-000000000002",
+                                "c0000003-2573-4112-8a00-000000000003"};
+    static char text[80];
+    struct nic nics[3] = {{.uuid = uuids[0]}, {.uuid = uuids[1]}, {.uuid = uuids[2]}};
+    struct instance instance = {.name = (char[]){"web1"}, .nics = nics, .nic_count = 3};
+
+    text[0] = '\0';
+    for (size_t i = 0; i < 3; i++) {
+        char tap[TAP_NAME_SIZE];
+        bool known = network_find_tap(rundir, &instance, i, pid, tap);
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i > 0 ? " " : "",
+                 known ? tap : "-");
+    }
+    return text;
+}
+
+TEST(taps_of_ganeti,
+     "the taps of NICs that Ganeti has set up are told by its files when these can be right")
+{
+    AUTO_FREE char *path = memory_format("%s/ganeti", place);
+    AUTO_RUNDIR struct rundir rundir = {.fd = -1};
+    CHECK_NUMBER(rundir_open(&rundir, path, true, NULL), 0);
+    CHECK_TEXT(found(&rundir, 0), "- - -");
+    put(&rundir, "0", "tap0", 100);
+    put(&rundir, "1", "tap1", 100);
+    CHECK_TEXT(found(&rundir, 0), "- - -"); /* of three NICs two: which? */
+    put(&rundir, "2", "tap2", 100);
+    CHECK_TEXT(found(&rundir, 0), "tap0 tap1 tap2");
+    /* The first was removed and one plugged into its place: the new NIC is the last of the runtime file. */
+    put(&rundir, "0", "tap9", 200);
+    CHECK_TEXT(found(&rundir, 0), "tap1 tap2 tap9");
+    /* A name that was given a second time. */
+    put(&rundir, "5", "tap1", 300);
+    CHECK_TEXT(found(&rundir, 0), "tap2 tap9 tap1");
+    put(&rundir, "6", "tap3", 50);
+    CHECK_TEXT(found(&rundir, 0), "- - -");
+    /* Ours tells its NIC whatever else is there. */
+    put(&rundir, "c0000002-2573-4112-8a00-000000000002", "tap2", 400);
+    CHECK(strstr(found(&rundir, 0), " tap2 ") != NULL);
+    /* A process that holds none of them proves them all wrong but ours, for which there is no better. */
+    CHECK_TEXT(found(&rundir, getpid()), "- tap2 -");
+    return true;
+}
+
 TEST(swept, "the tests leave nothing")
 {
     AUTO_FREE char *command = memory_format("rm -r %s", place);
@@ -474,4 +533,4 @@ TEST(swept, "the tests leave nothing")
 
 UNIT_MAIN(UNIT(own_namespaces), UNIT(bridged), UNIT(own_address), UNIT(vlans), UNIT(checked),
           UNIT(other_bridge), UNIT(routed), UNIT(routed_main), UNIT(openvswitch), UNIT(environment),
-          UNIT(custom), UNIT(samples), UNIT(files), UNIT(swept))
+          UNIT(custom), UNIT(samples), UNIT(files), UNIT(taps_of_ganeti), UNIT(swept))

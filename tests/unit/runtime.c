@@ -224,6 +224,35 @@ static char *file_with(const char *command, const char *nic, const char *hvparam
         command, nic, hvparam, disk, fifth);
 }
 
+TEST(devices_of_qemu,
+     "what Ganeti started has QEMU's default devices, and keeps them when we write its file")
+{
+    AUTO_RUNTIME struct runtime theirs = {0}, again = {0}, bare = {0}, ours = {0};
+    struct error error = {0};
+
+    CHECK_NUMBER(load("17-3.0.2-written", "vm1.example.com", &theirs, NULL), 0);
+    CHECK(theirs.instance.default_devices);
+    AUTO_FREE char *text = runtime_text(&theirs);
+    runtime_parse(text, strlen(text), "again", "vm1.example.com", &again, &error);
+    CHECK_TEXT(error.text, "");
+    CHECK(again.instance.default_devices);
+    AUTO_FREE char *plain = file_with(
+        ", \"-nodefaults\", \"-device\", \"virtio-balloon-pci,id=balloon,bus=pci.0,addr=0x5\","
+        " \"-device\", \"lsi,id=scsi,bus=pci.0,addr=0x4\", \"-device\", \"virtio-balloon\"",
+        "", "", "", "");
+    runtime_parse(plain, strlen(plain), "w.runtime", "web1", &bare, &error);
+    CHECK_TEXT(error.text, "");
+    CHECK(!bare.instance.default_devices);
+    CHECK_NUMBER(bare.instance.balloon_slot, 5);
+    CHECK_NUMBER(bare.instance.scsi_slots[0], 4);
+    CHECK_NUMBER(bare.instance.serial_slot, 0);
+    AUTO_FREE char *kept = runtime_text(&bare);
+    runtime_parse(kept, strlen(kept), "kept", "web1", &ours, &error);
+    CHECK_TEXT(error.text, "");
+    CHECK(!ours.instance.default_devices);
+    return true;
+}
+
 static const char *refusal_of(const char *text)
 {
     static struct error error;
@@ -516,6 +545,7 @@ TEST(on_disk, "commit counts generations, load reads back, remove removes")
 }
 
 UNIT_MAIN(UNIT(historic_forms), UNIT(can_be_started), UNIT(written_and_read_again),
-          UNIT(head_from_the_command), UNIT(unknown_keys_stay), UNIT(removed_options),
-          UNIT(small_file_is_good), UNIT(damage_is_refused), UNIT(hostile_strings),
-          UNIT(another_instance), UNIT(every_truncation), UNIT(fifth_element), UNIT(on_disk))
+          UNIT(head_from_the_command), UNIT(devices_of_qemu), UNIT(unknown_keys_stay),
+          UNIT(removed_options), UNIT(small_file_is_good), UNIT(damage_is_refused),
+          UNIT(hostile_strings), UNIT(another_instance), UNIT(every_truncation),
+          UNIT(fifth_element), UNIT(on_disk))

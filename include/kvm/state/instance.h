@@ -70,6 +70,9 @@ struct instance {
     /* What kvm-hotplug has set, and a reboot or migration keeps; in the runtime file only. */
     int64_t memory_mib;   /* of the balloon; 0: as at any start */
     bool ejected[CDROMS]; /* the drive is there, without its medium */
+    /* It was started by Ganeti, so it has what QEMU adds by itself (graphics card, CD-ROM drive, floppy, parallel
+     * port), and it keeps that over reboots and migrations. */
+    bool default_devices;
 };
 
 enum { INSTANCE_NAME_MAX = 200 };
