@@ -269,6 +269,7 @@ run_state_here() {
     behind
     kill -KILL "$tool" "$(qemu_pid web1)"
     wait "$tool" || true
+    wait_until 10 qemu_is_dead web1
     suite kvm-cleanup web1 --wait-lock 5
     expect_status 3
     expect_error "recover"
