@@ -120,10 +120,8 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
 /* What has to be known before anything is done, in the order it is asked for. */
 static int connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
 {
-    static const struct qmp_request questions[] = {{"query-status", NULL},
-                                                   {"query-migrate", NULL},
-                                                   {"query-pci", NULL},
-                                                   {"query-fdsets", NULL}};
+    static const struct qmp_request questions[] = {
+        {"query-status", NULL}, {"query-migrate", NULL}, {"query-pci", NULL}};
     AUTO_FREE char *path = rundir_path(hotplug->rundir, RUNDIR_QMP, hotplug->name);
 
     hotplug->qmp = looking ? monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "hotplug_disk.h"
 #include "kvm/base/json.h"
@@ -11,8 +12,8 @@
 #include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
 
-/* The number of its fd set is the end of its uuid, above those that are given at start and by QEMU. */
-enum { SET_DIGITS = 5, SET_LEAST = 1000 };
+/* Above the numbers of fd sets that are given at start and by QEMU. */
+enum { SET_LEAST = 1 << 20 };
 
 const char *const hotplug_disk_keys[] = {
     "path",    "size",   "name",   "uuid",   "mode",          "cache",    "aio",
@@ -97,14 +98,17 @@ static int place(struct disk_adding *adding, int64_t wanted, struct error *error
     return plug_choose_slot(&adding->plug, "disk", driver, wanted, error);
 }
 
-/* Chosen here, and not by QEMU when the descriptor is passed, so that the block node can be sent along with it. */
+/* Chosen here, and not by QEMU when the descriptor is passed, so that the block node can be sent along with it. At random
+ * out of two thousand million above those that a start or QEMU itself gives: to ask which are free would cost a turn of
+ * QEMU's main loop for each byte. */
 static int choose_set(struct disk_adding *adding, struct error *error)
 {
-    const struct hotplug *hotplug = adding->plug.hotplug;
-    const char *uuid = disk_adding_disk(adding)->uuid;
-    unsigned long wanted = strtoul(uuid + strlen(uuid) - SET_DIGITS, NULL, 16) + SET_LEAST;
+    uint32_t number;
 
-    return peripheral_free_set(hotplug->qmp, (int)wanted, hotplug->deadline, &adding->set, error);
+    if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+        return error_errno(error, STATUS_FAILED, "getrandom");
+    adding->set = (int)(SET_LEAST + number % (INT32_MAX - SET_LEAST));
+    return 0;
 }
 
 int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct error *error)

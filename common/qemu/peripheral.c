@@ -179,29 +179,6 @@ int peripheral_remove_netdev(struct qmp *qmp, const char *id, deadline_t deadlin
     return -1;
 }
 
-static bool is_used(const json_t *sets, int number)
-{
-    size_t i;
-    json_t *set;
-
-    json_array_foreach (sets, i, set)
-        if (json_number(set, "fdset-id", -1) == number)
-            return true;
-    return false;
-}
-
-int peripheral_free_set(struct qmp *qmp, int wanted, deadline_t deadline, int *set,
-                        struct error *error)
-{
-    AUTO_JSON json_t *sets = NULL;
-
-    if (ask(qmp, "query-fdsets", NULL, deadline, &sets, error) < 0)
-        return -1;
-    for (*set = wanted; is_used(sets, *set);)
-        ++*set;
-    return 0;
-}
-
 json_t *peripheral_add_fd_arguments(const char *opaque, int set)
 {
     json_t *arguments = memory_json(json_pack("{s:s}", "opaque", opaque));

@@ -30,6 +30,11 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     grep -q 'max=[1-9][0-9]* bad=0 torn=0' "$TEST_DIR/read"
 }
 
+# A second writer counts from 1 again: nothing of the first may be left.
+writes_anew() { # DEVICE
+    guest_run web1 "dd if=/dev/zero of=$1 bs=4096 count=1024 2>/dev/null; sync; gt dw $1 1024 2000 >/dw.out 2>&1 &"
+}
+
 @test "disks travel with a guest that writes them, and back: raw and qcow2, holes stay holes" {
     local first second left
     two_nodes
@@ -57,7 +62,7 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     [[ $(stat -c %b "$TEST_DIR/there/first.img") -lt 65536 ]] || fail "the holes of the disk were filled"
     expect_equal "$(stat -c %a "$TEST_DIR/there/first.img")" 600
     expect_equal "$(on b guest_run web1 'dd if=/dev/vdb bs=4096 count=512 2>/dev/null | sort -u | head -n 1')" sequence
-    on b guest_run web1 'gt dw /dev/vda 1024 2000 >/dw.out 2>&1 &'
+    on b writes_anew /dev/vda
     migrate b to "${MILD[@]}" --copy-disks --plain-tcp --disk-path "first=$TEST_DIR/back/first.img" \
         --disk-path "second=$TEST_DIR/back/second.qcow2"
     expect_status 0
@@ -91,7 +96,7 @@ writes_on() { # DEVICE: what the guest's endless writer wrote is there, whole
     expect_equal "$(find "$TEST_DIR/there" -type f)" ""
     writes_on /dev/vda
     ip -n "$(namespace_of_node b)" link set "$(link_of b)" up
-    guest_run web1 'gt dw /dev/vda 1024 2000 >/dw.out 2>&1 &'
+    writes_anew /dev/vda
     migrate a to "${MILD[@]}" --copy-disks --disk-path "0=$TEST_DIR/there/first.img"
     expect_status 0
     expect_runs_on b

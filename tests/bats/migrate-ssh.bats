@@ -148,7 +148,7 @@ cut_at() { # MOMENT WHERE
     wait_until 30 recovered
     expect_runs_on "$2"
     expect_no_double_run
-    on "$2" suite kvm-stop --force web1
+    on "$2" suite kvm-stop --force web1 --wait-lock 20
     expect_status 0
 }
 

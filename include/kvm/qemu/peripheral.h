@@ -47,11 +47,6 @@ int peripheral_add_fd(struct qmp *qmp, int descriptor, const char *opaque, deadl
 json_t *peripheral_add_fd_arguments(const char *opaque, int set);
 json_t *peripheral_exists_arguments(void); /* of qom-list, to send it ahead of peripheral_exists */
 
-/* The number of a set that is not in use, from `wanted` on. QEMU gives the lowest one to who names none, so a higher one
- * that was free a moment ago still is: nobody else chooses it. */
-int peripheral_free_set(struct qmp *qmp, int wanted, deadline_t deadline, int *set,
-                        struct error *error);
-
 /* Remove all fd sets marked with `opaque`. */
 int peripheral_remove_fds(struct qmp *qmp, const char *opaque, deadline_t deadline,
                           struct error *error);
