@@ -321,8 +321,9 @@ static int check_stage(const struct job *job, struct error *error)
                       : options->in_place           ? "--in-place"
                       : options->postcopy           ? "--postcopy"
                                                     : NULL;
+    const char *action = job->words.items[1];
 
-    if (strcmp(job->words.items[1], "offer") != 0 || odd == NULL)
+    if ((strcmp(action, "offer") != 0 && strcmp(action, "send") != 0) || odd == NULL)
         return 0;
     return error_set(error, STATUS_USAGE, "%s goes with to only, whose session it needs", odd);
 }

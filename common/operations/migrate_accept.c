@@ -125,6 +125,12 @@ static int check_offer(const json_t *offer, struct error *error)
     if (json_truth(offer, "multifd", false) || json_truth(offer, "tunnel", false))
         return error_set(error, STATUS_USAGE,
                          "standard input: multifd and tunnel need the session of 'to'");
+    /* Nobody would fill their disks before the vote. */
+    if (json_object_get(offer, "disks") != NULL &&
+        (!json_is_array(json_object_get(offer, "disks")) ||
+         json_array_size(json_object_get(offer, "disks")) > 0))
+        return error_set(error, STATUS_USAGE,
+                         "standard input: disks: copies need the session of 'to'");
     return 0;
 }
 

@@ -18,6 +18,9 @@
 #include "kvm/qemu/device.h"
 #include "kvm/state/check.h"
 
+/* All disks of an instance together still fit into a number. */
+static const int64_t SIZE_MOST = INT64_MAX >> 10;
+
 enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200, NAME_SIZE = 128 };
 
 void landing_release(struct landings *landings)
@@ -101,7 +104,7 @@ static int read_one(const json_t *given, struct instance *instance, struct landi
             "the request names a disk to copy that is no writable one of the instance");
     if (path == NULL || !check_is_path(path) || path[strlen(path) - 1] == '/')
         return error_set(error, STATUS_USAGE, "disks[%d]: the request tells no path", index);
-    if (size <= 0 || size % SECTOR != 0 || used < 0)
+    if (size <= 0 || size > SIZE_MOST || size % SECTOR != 0 || used < 0 || used > size)
         return error_set(error, STATUS_USAGE, "disks[%d]: the request tells no size", index);
     struct disk_settings settings;
     disk_settings(&instance->disks[index], instance, &settings);

@@ -98,6 +98,8 @@ bool migrate_has_capability(const struct instance *instance, const char *name);
 /* Post-copy after the first pass, by option or by migration_caps; and post-copy at all. */
 bool migrate_is_postcopy(const struct instance *instance, const struct migrate_options *options);
 bool migrate_may_postcopy(const struct instance *instance, const struct migrate_options *options);
+/* Has it the form of one? It comes from the other side. */
+bool migrate_is_plan(const json_t *plan);
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
                   struct error *error);
 /* After it: nothing stays switched on in a QEMU that runs on, since another tool that migrates it sets only its own.

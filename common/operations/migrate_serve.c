@@ -169,6 +169,8 @@ static int plan_incoming(struct serving *serving, const json_t *request, struct 
     serving->port = json_number(request, "port", 0);
     if (serving->accepted)
         return error_set(error, STATUS_STATE, "accepted already");
+    if (!migrate_is_plan(json_member(request, "plan")))
+        return error_set(error, STATUS_USAGE, "the request has no plan of the migration");
     if (serving_open_rundir(serving, true, error) < 0 ||
         serving_take_instance(serving, request, &serving->received, error) < 0 ||
         landing_read(request, &serving->received.instance, &serving->landings, error) < 0 ||

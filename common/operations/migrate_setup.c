@@ -128,6 +128,12 @@ static int switch_off_others(struct qmp *qmp, json_t *capabilities, deadline_t d
     return 0;
 }
 
+bool migrate_is_plan(const json_t *plan)
+{
+    return json_is_array(json_member(plan, "capabilities")) &&
+           json_is_object(json_member(plan, "parameters"));
+}
+
 int migrate_apply(struct qmp *qmp, const json_t *plan, bool target, deadline_t deadline,
                   struct error *error)
 {

@@ -107,6 +107,8 @@ static int write_for(pid_t qemu, const char *directory, const char *name, const 
 
 static int add_object(struct qmp *qmp, json_t *arguments, deadline_t deadline, struct error *error)
 {
+    /* Of a command that was killed before it had recorded anything. */
+    channel_drop_credentials(qmp, clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)));
     json_object_set_new(arguments, "id", memory_json(json_string(credentials_id)));
     return qmp_call(qmp, "object-add", arguments,
                     clock_earlier(deadline, clock_deadline(CREDENTIALS_MS)), NULL,

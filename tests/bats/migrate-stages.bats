@@ -145,4 +145,16 @@ signal.pause()' "$(jq .port "$TEST_DIR/accepted")" "$TEST_DIR/" >"$TEST_DIR/stra
     expect_error "is not what"
     stage a offer "" 10.9.0.2 --postcopy
     expect_status 2
+    stage a send "$TEST_DIR/accepted" --multifd 2
+    expect_status 2
+    offer
+    jq -c 'del(.plan)' "$TEST_DIR/offer" >"$TEST_DIR/planless"
+    stage b accept "$TEST_DIR/planless"
+    expect_status 2
+    expect_error "no plan"
+    jq -c '.disks = [{}]' "$TEST_DIR/offer" >"$TEST_DIR/disks"
+    stage b accept "$TEST_DIR/disks"
+    expect_status 2
+    expect_error "disks"
+    on b expect_nothing_left web1
 }
