@@ -19,7 +19,7 @@
 #include "kvm/state/check.h"
 
 /* All disks of an instance together still fit into a number. */
-static const int64_t SIZE_MOST = INT64_MAX >> 10;
+static const int64_t SIZE_MOST = INT64_MAX >> 8;
 
 enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200, NAME_SIZE = 128 };
 
