@@ -396,6 +396,9 @@ static int check_in_place(const struct job *job, struct error *error)
                       : options->copy_disks != NULL ? "--copy-disks"
                                                     : NULL;
 
+    if (options->overwrite_disks && strcmp(job->words.items[1], "rehearse") == 0)
+        return error_set(error, STATUS_USAGE,
+                         "--overwrite-disks: a rehearsal overwrites nothing; it can't be put back");
     if (!options->in_place || strcmp(job->words.items[1], "serve") == 0)
         return 0;
     if (!takes_target(job->words.items[1]))

@@ -93,9 +93,11 @@ static void settle_mac(const struct check *check, json_t *object)
 
     for (char *at = mac; *at != '\0'; at++)
         *at = (char)tolower((unsigned char)*at);
-    if (!text_is_mac(mac)) {
+    /* Zero means "not given" to QEMU, which then takes the same one in every guest. */
+    if (!text_is_mac(mac) || strcmp(mac, "00:00:00:00:00:00") == 0) {
         check_fail(check, "mac", json_member(object, "mac"),
-                   "must be a MAC address like aa:00:00:12:34:56, not a multicast one");
+                   "must be a MAC address like aa:00:00:12:34:56, neither a multicast one nor "
+                   "zero");
         return;
     }
     check_set(object, "mac", json_string(mac));

@@ -270,7 +270,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     for key in name mac ip network uuid; do
         refuse ".nics = [{$good, $key: 7}]" "nics[0].$key" 7
     done
-    for value in 01:00:5e:00:00:01 aa:bb aa-00-00-00-00-01 aa:00:00:00:00:0g 00:00:00:00:00:00,x; do
+    for value in 01:00:5e:00:00:01 aa:bb aa-00-00-00-00-01 aa:00:00:00:00:0g 00:00:00:00:00:00,x 00:00:00:00:00:00; do
         refuse ".nics = [{$good, mac: \"$value\"}]" 'nics[0].mac' "$value"
     done
     refuse ".nics = [{$good, ip: \"300.1.1.1\"}]" 'nics[0].ip' 300.1.1.1

@@ -100,6 +100,9 @@ driver() {
     expect_error 'must be DISK=PATH with an absolute path (current value: "first=relative")'
     migrate a to --copy-disks --tunnel
     expect_status 2
+    migrate a rehearse --copy-disks --overwrite-disks
+    expect_status 2
+    expect_error "a rehearsal overwrites nothing"
     migrate a to --overwrite-disks
     expect_status 2
     mkdir "$TEST_DIR/small"
