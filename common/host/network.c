@@ -57,14 +57,15 @@ int network_ifup(const struct instance *instance, size_t index, const char *tap,
     return hook_run(path, arguments, &environment, deadline, error);
 }
 
-int network_ifdown(const char *instance, const struct nic *nic, size_t index, const char *tap,
-                   bool only_local, const char *conf_dir, deadline_t deadline, struct error *error)
+int network_ifdown(const struct instance *instance, const struct nic *nic, size_t index,
+                   const char *tap, bool only_local, const char *conf_dir, deadline_t deadline,
+                   struct error *error)
 {
     AUTO_FREE char *path = script(conf_dir, "kvm-ifdown-custom");
     if (path == NULL)
         return modes_down(nic, tap, deadline, error);
     AUTO_HOOK_ENVIRONMENT struct hook_environment environment = {0};
-    network_environment(instance, NULL, nic, index, tap, &environment);
+    network_environment(instance->name, instance->tags, nic, index, tap, &environment);
     const char *const arguments[] = {tap, only_local ? "true" : "false", NULL};
     return hook_run(path, arguments, &environment, deadline, error);
 }

@@ -51,8 +51,9 @@ static int wire(struct rewiring *rewiring, struct error *error)
 static int unwire(struct rewiring *rewiring, struct error *error)
 {
     struct hotplug *hotplug = rewiring->hotplug;
-    return network_ifdown(hotplug->name, &hotplug->instance->nics[rewiring->index], rewiring->index,
-                          rewiring->tap, false, hotplug->node->path, hotplug->deadline, error);
+    return network_ifdown(hotplug->instance, &hotplug->instance->nics[rewiring->index],
+                          rewiring->index, rewiring->tap, false, hotplug->node->path,
+                          hotplug->deadline, error);
 }
 
 static int take_old_down(void *plan, struct error *error)

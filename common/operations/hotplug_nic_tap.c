@@ -19,7 +19,7 @@ int nic_adding_take_tap_down(void *plan, struct error *error)
     if (hotplug->unknown || hotplug->keep)
         return 0;
     hotplug_recover(hotplug, NULL); /* for the time */
-    int result = network_ifdown(hotplug->name, nic, adding->tap_index, adding->tap_name, false,
+    int result = network_ifdown(hotplug->instance, nic, adding->tap_index, adding->tap_name, false,
                                 hotplug->node->path, hotplug->deadline, error);
     tap_close(&adding->tap);
     if (result == 0)

@@ -20,8 +20,8 @@ static int take_down_nic(struct launch *launch, size_t index, struct error *erro
     /* Also when the time of the start is up: what ifup did must not stay. */
     deadline_t least = clock_deadline(UNDO_MS), given = launch->options->deadline;
     deadline_t deadline = given > least ? given : least;
-    if (set_up &&
-        network_ifdown(name, nic, index, tap, false, launch->node->path, deadline, error) < 0) {
+    if (set_up && network_ifdown(launch->instance, nic, index, tap, false, launch->node->path,
+                                 deadline, error) < 0) {
         launch->network_left = true;
         result = error_append(error, "; 'kvm-cleanup %s' tries it again", name);
     }

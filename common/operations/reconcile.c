@@ -68,8 +68,8 @@ int reconcile_remove_nic_backend(const struct rundir *rundir, const struct node 
 
     /* ifdown while the tap is still there, and once: its file goes with it. Then QEMU closes it, which ends it. */
     bool known = network_find_tap(rundir, instance, index, qmp_peer(qmp), tap);
-    if (known && network_ifdown(instance->name, nic, network_index(rundir, instance->name, tap),
-                                tap, false, node->path, deadline, error) < 0)
+    if (known && network_ifdown(instance, nic, network_index(rundir, instance->name, tap), tap,
+                                false, node->path, deadline, error) < 0)
         return -1;
     if (network_forget_tap(rundir, instance->name, nic->uuid, known ? tap : NULL, error) < 0)
         return -1;

@@ -85,7 +85,7 @@ static void take_down_nics(struct teardown *teardown)
         if (!network_find_tap(teardown->rundir, instance, i, 0, tap))
             continue;
         size_t index = network_index(teardown->rundir, teardown->name, tap);
-        if (network_ifdown(teardown->name, nic, index != SIZE_MAX ? index : i, tap,
+        if (network_ifdown(instance, nic, index != SIZE_MAX ? index : i, tap,
                            teardown->options->only_local, teardown->node->path,
                            teardown->options->deadline, &error) < 0 ||
             network_forget_tap(teardown->rundir, teardown->name, nic->uuid, tap, &error) < 0)

@@ -431,7 +431,7 @@ EOF
     expect_status 0
     expect_equal "$(calls ifup) $(calls ifdown)" "1 1"
     expect_equal "$(cat "$TEST_DIR/calls/args-ifdown.0")" "2:$tap false"
-    diff <(grep -v '^TAGS=' "$TEST_DIR/expected") "$TEST_DIR/calls/ifdown.0"
+    diff "$TEST_DIR/expected" "$TEST_DIR/calls/ifdown.0"
 }
 
 @test "a failing ifup undoes the start: its words, ifdown for what it began, nothing left" {
@@ -474,7 +474,7 @@ EOF
     suite kvm-cleanup web1
     expect_status 0
     expect_equal "$(calls ifdown)" 3
-    diff <(grep -v -E '^TAGS=' "$TEST_DIR/calls/ifup.0") "$TEST_DIR/calls/ifdown.2"
+    diff "$TEST_DIR/calls/ifup.0" "$TEST_DIR/calls/ifdown.2"
     expect_nothing_left web1
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "kvm/base/file.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 #include "kvm/host/network.h"
@@ -84,7 +85,10 @@ static int up(struct nic *nic, const char *tap, const char *conf_dir, struct err
 
 static int down(const struct nic *nic, const char *tap, const char *conf_dir, struct error *error)
 {
-    return network_ifdown("web1", nic, 0, tap, true, conf_dir, clock_deadline(LONG_MS), error);
+    char name[] = "web1";
+    AUTO_JSON json_t *tags = json_pack("[s, s]", "one", "two");
+    struct instance instance = {.name = name, .tags = tags};
+    return network_ifdown(&instance, nic, 0, tap, true, conf_dir, clock_deadline(LONG_MS), error);
 }
 
 /* Whether the checks find exactly one problem with this in it; "" for none at all. */
@@ -405,6 +409,7 @@ TEST(custom,
     CHECK(strstr(up_told, "SECRET") == NULL);
     CHECK_NUMBER(down(&nic, "tap0", conf, &error), 0);
     CHECK(says(show, "args tap0 true\n"));
+    CHECK(says(show, "TAGS=one two\n"));
     CHECK(write_script(ifup, "#!/bin/sh\necho first\nprintf 'no \\033[31mroute\\n' >&2\nexit 3\n",
                        0755));
     CHECK_NUMBER(up(&nic, "tap0", conf, &error), -1);

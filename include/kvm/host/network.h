@@ -34,10 +34,11 @@ char *network_describe_down(const struct nic *nic, const char *conf_dir);
 
 int network_ifup(const struct instance *instance, size_t index, const char *tap,
                  const char *conf_dir, deadline_t deadline, struct error *error);
-/* `tags` may not be known at clean-up. `tap` may be gone already: the built-in ifdown then has nothing to do, the
- * custom one is run all the same. */
-int network_ifdown(const char *instance, const struct nic *nic, size_t index, const char *tap,
-                   bool only_local, const char *conf_dir, deadline_t deadline, struct error *error);
+/* `nic` need not be one that the instance has now. `tap` may be gone already: the built-in ifdown then has nothing to do,
+ * the custom one is run all the same. */
+int network_ifdown(const struct instance *instance, const struct nic *nic, size_t index,
+                   const char *tap, bool only_local, const char *conf_dir, deadline_t deadline,
+                   struct error *error);
 
 /* The environment, for tests and --dry-run. index SIZE_MAX: not known. */
 void network_environment(const char *instance, const json_t *tags, const struct nic *nic,
