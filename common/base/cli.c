@@ -307,15 +307,15 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, void *op
 {
     struct cli_common *common = common_of(command, options);
     set_defaults(common);
-    arguments->count = 0;
-    arguments->items = memory_zeroed((size_t)argc + 1, sizeof *arguments->items);
+    /* Operands move to the front of argv, never past the word that is read. */
+    *arguments = (struct cli_arguments){.items = argv + 1};
     struct parse parse = {command, options, argv, argc, 1, arguments};
     int status = take_words(&parse);
     if (status != GO_ON) {
-        free(arguments->items);
         *arguments = (struct cli_arguments){0};
         return status;
     }
+    arguments->items[arguments->count] = NULL;
     if (*common->run_dir == '\0' || *common->conf_dir == '\0') {
         log_error("--%s: the name is empty", *common->run_dir == '\0' ? "run-dir" : "conf-dir");
         return usage(&parse);

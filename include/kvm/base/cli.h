@@ -67,7 +67,7 @@ struct cli_common {
 };
 
 struct cli_arguments {
-    char **items; /* borrowed from argv, NULL-terminated array owned by this struct for ever */
+    char **items; /* in argv, of which the order changes; NULL-terminated */
     size_t count;
 };
 
