@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One instance out of what runs and what a definition tells of it. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "adopt_private.h"
 #include "kvm/base/file.h"
@@ -29,6 +30,22 @@ static const json_t *entry_for(const json_t *list, const json_t *live, const cha
     return NULL;
 }
 
+/* The file that a definition names must be the one that QEMU has open, also by another name. */
+static void check_image(struct adopt *adopt, const json_t *entry, const json_t *live)
+{
+    const char *told = json_text(entry, "path"), *open = json_text(live, "path");
+    struct stat one, other;
+
+    if (told == NULL || open == NULL || strcmp(told, open) == 0)
+        return;
+    if (stat(told, &one) == 0 && stat(open, &other) == 0 &&
+        (S_ISBLK(one.st_mode) ? S_ISBLK(other.st_mode) && one.st_rdev == other.st_rdev
+                              : one.st_dev == other.st_dev && one.st_ino == other.st_ino))
+        return;
+    messages_add(&adopt->problems, "%s: disk %s: QEMU has %s open (current value of path: \"%s\")",
+                 adopt_source(adopt), json_text(entry, "uuid"), open, told);
+}
+
 /* What runs, each with what the definition adds to it; what the definition has and QEMU has not is a problem. */
 static json_t *merge(struct adopt *adopt, const json_t *given, json_t *live, const char *kind,
                      const char *key)
@@ -41,6 +58,7 @@ static json_t *merge(struct adopt *adopt, const json_t *given, json_t *live, con
         const json_t *entry = entry_for(given, one, key);
         json_t *whole = memory_json(entry != NULL ? json_deep_copy(entry) : json_object());
         json_t *params = json_member(whole, "params");
+        check_image(adopt, entry, one);
         if (params != NULL)
             json_object_update_missing(params, json_member(one, "params"));
         json_object_update_missing(whole, one);

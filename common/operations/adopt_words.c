@@ -242,6 +242,18 @@ static void read_boot_index(struct reading *reading, const char *id)
                                               : "disk");
 }
 
+/* Hardware of parameters that are not read back: as kvm_extra it would be in the way of its own slots. */
+static bool is_told_by_definition(const char *id)
+{
+    static const char *const ids[] = {"rng",  "watchdog", "cdrom2", "tpm",
+                                      "tpm0", "scsi1",    "scsi2",  "scsi3"};
+
+    for (size_t i = 0; id != NULL && i < COUNT(ids); i++)
+        if (strcmp(ids[i], id) == 0)
+            return true;
+    return false;
+}
+
 static void read_device(struct reading *reading, const char *value)
 {
     AUTO_JSON json_t *device = json_parse(value, strlen(value), "-device", NULL);
@@ -251,6 +263,9 @@ static void read_device(struct reading *reading, const char *value)
         read_boot_index(reading, id);
     if (adopt_display_device(reading->hvparams, device))
         return;
+    if (is_told_by_definition(id))
+        messages_add(reading->problems, "-device %s: comes from a parameter: give the definition",
+                     value);
     if (driver != NULL && is_known(driver, id)) {
         read_known(reading, device);
     } else if (driver == NULL || !adopt_is_device(id)) {

@@ -121,6 +121,22 @@ void nvram_take_back(const struct node *node, const struct instance *instance, b
         file_remove(AT_FDCWD, path, NULL, NULL);
 }
 
+/* A file of data that is named after the instance, and not the system's: the other side chooses the instance's name as well,
+ * and a distribution's templates have names that an instance may have. */
+static bool may_be_nvram(const char *path, const char *name)
+{
+    static const char *const systems[] = {"/usr/", "/etc/",  "/boot/", "/bin/", "/sbin/",
+                                          "/lib",  "/proc/", "/sys/",  "/dev/"};
+    AUTO_FREE char *ending = memory_format("/%s.fd", name);
+    size_t length = strlen(path), tail = strlen(ending);
+
+    for (size_t i = 0; i < sizeof(systems) / sizeof(systems[0]); i++)
+        if (strncmp(path, systems[i], strlen(systems[i])) == 0)
+            return false;
+    return length > tail && strcmp(path + length - tail, ending) == 0 &&
+           strstr(path, "/../") == NULL && !firmware_is_known(firmware_directories, path);
+}
+
 /* The code is opened by root and read by the guest, the NVRAM is written: neither may be any file that the other side
  * likes to name. */
 int nvram_check_received(const struct node *node, const struct instance *instance,
@@ -132,15 +148,13 @@ int nvram_check_received(const struct node *node, const struct instance *instanc
     for (size_t i = 0; i < 3; i++) {
         const char *value = hvparams_text(instance->hvparams, params[i]);
         const char *allowed = json_text(own, params[i]);
-        AUTO_FREE char *ending = memory_format("/%s.fd", instance->name);
-        size_t length = strlen(value), tail = strlen(ending);
         if (value[0] != '/' || (allowed != NULL && strcmp(value, allowed) == 0) ||
             (i == 0 && firmware_is_known(firmware_directories, value)) ||
-            (i == 2 && length > tail && strcmp(value + length - tail, ending) == 0))
+            (i == 2 && may_be_nvram(value, instance->name)))
             continue;
         return error_set(error, STATUS_STATE,
                          i == 2 ? "the instance has %s \"%s\": one that travels must be a file "
-                                  "named after the instance, NAME.fd"
+                                  "named after the instance, NAME.fd, in no directory of the system"
                                 : "the instance has %s \"%s\", which neither a firmware descriptor "
                                   "nor kvm-defaults.json of this node names (put the same value "
                                   "there)",

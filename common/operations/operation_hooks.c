@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvm/operations/operation_hooks.h"
@@ -43,7 +44,9 @@ static int list_hooks(const char *directory, char ***paths, struct error *error)
     *paths = memory_zeroed((size_t)found + 1, sizeof(**paths));
     for (int i = 0; i < found; i++) {
         char *path = memory_format("%s/%s", directory, entries[i]->d_name);
-        if (access(path, X_OK) == 0)
+        struct stat status;
+        bool nested = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+        if (!nested && access(path, X_OK) == 0)
             (*paths)[count++] = path;
         else
             free(path);

@@ -101,6 +101,32 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     expect_nothing_left web1
 }
 
+@test "a definition that names another image for a disk is refused, another name of the same one is not" {
+    ln -s "$(disk one 8)" "$TEST_DIR/link.img"
+    uuid=7c079136-2573-4112-82d0-0d3d2aa90d8f
+    suite kvm-start "$(empty_definition web1 '.disks = [{uuid: "'$uuid'", path: "'"$TEST_DIR/one.img"'"}]')"
+    expect_status 0
+    lose_runtime web1
+    suite kvm-start --adopt web1 "$(empty_definition web1 '.disks = [{uuid: "'$uuid'", path: "'"$(disk other 8)"'"}]')"
+    expect_status 3
+    expect_error "disk $uuid: "
+    expect_error "QEMU has $TEST_DIR/one.img open"
+    [[ ! -e $RUN_DIR/conf/web1.runtime ]] || fail "it was written"
+    suite kvm-start --adopt web1 "$(empty_definition web1 '.disks = [{uuid: "'$uuid'", path: "'"$TEST_DIR/link.img"'"}]')"
+    expect_status 0
+}
+
+@test "random numbers and a watchdog need the definition" {
+    suite kvm-start "$(empty_definition web1 '.hvparams += {virtio_rng: true, watchdog: "i6300esb"}')"
+    expect_status 0
+    lose_runtime web1
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "give the definition"
+    suite kvm-start --adopt web1 "$TEST_DIR/web1.json"
+    expect_status 0
+}
+
 @test "what a definition says otherwise than QEMU is told, all at once, and nothing is written" {
     suite kvm-start "$(empty_definition web1 '.disks = [{path: "'"$(disk one 8)"'"}]')"
     lose_runtime web1

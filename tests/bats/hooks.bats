@@ -22,6 +22,7 @@ said() {
     hook kvm-start-pre.d 30-copy.bak <<<'echo copy >&5'
     hook kvm-start-pre.d 40-off <<<'echo off >&5'
     chmod 0644 "$CONF_DIR/hooks/kvm-start-pre.d/40-off"
+    mkdir "$CONF_DIR/hooks/kvm-start-pre.d/old"
     hook kvm-start-post.d note <<<'echo post >&5'
     suite kvm-start --dry-run "$(empty_definition web1)"
     expect_output "run $CONF_DIR/hooks/kvm-start-pre.d/10-first"
