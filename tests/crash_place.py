@@ -32,8 +32,9 @@ class Place:
         self.run = os.path.join(path, "run")
         self.conf = os.path.join(path, "conf")
         self.books = os.path.join(path, "books")
+        self.lasting = os.path.join(path, "lasting")
         self.trace = os.path.join(path, "trace")
-        for directory in (self.conf, self.books):
+        for directory in (self.conf, self.books, self.lasting):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         # A directory for each configured tap: made by ifup, removed by ifdown, each in one system call. ifdown
         # also comes for a tap whose ifup was interrupted, so a missing one is no fault.
@@ -46,9 +47,10 @@ class Place:
         os.chmod(path, 0o711)
         self.definitions = {
             name: self.write(f"{name}.json", make(path)) for name, make in
-            (("plain", plain), ("full", full), ("guest", guest), ("second", second))
+            (("plain", plain), ("full", full), ("guest", guest), ("second", second), ("lasting", lasting))
         }
-        self.environment = dict(os.environ, KVM_RUN_DIR=self.run, KVM_CONF_DIR=self.conf, LC_ALL="C")
+        self.environment = dict(os.environ, KVM_RUN_DIR=self.run, KVM_CONF_DIR=self.conf,
+                                KVM_STATE_DIR=os.path.join(self.lasting, "state"), LC_ALL="C")
 
     def script(self, name, text):
         path = os.path.join(self.conf, name)
@@ -121,6 +123,28 @@ class Place:
                 found += [os.path.join(relative, name) for name in names + subs]
         return sorted(found)
 
+    def recorded_state(self):
+        """In the runtime file; None: there is none."""
+        try:
+            with open(os.path.join(self.run, "conf", NAME + ".runtime"), encoding="utf-8") as file:
+                return json.load(file)[4]["state"]
+        except FileNotFoundError:
+            return None
+
+    def reset_quarantine(self):
+        quarantine = os.path.join(self.run, "chroot-quarantine")
+        for name in os.listdir(quarantine):
+            os.unlink(os.path.join(quarantine, name))
+
+    def lasting_files(self):
+        """What outlives an instance, and what is beside it."""
+        found = []
+        for directory, subs, names in os.walk(self.lasting):
+            relative = os.path.relpath(directory, self.lasting)
+            found += [os.path.join(relative, name) for name in names]
+            found += [os.path.join(relative, name) for name in subs if relative == "state/tpm"]
+        return sorted(found)
+
     def wait(self, what, predicate, seconds=10):
         end = time.monotonic() + seconds
         while not predicate():
@@ -148,6 +172,8 @@ class Place:
                 shutil.rmtree(path)
             elif os.path.lexists(path):
                 os.unlink(path)
+        shutil.rmtree(self.lasting)
+        os.mkdir(self.lasting)
         for tap in self.configured():
             os.rmdir(os.path.join(self.books, tap))
         if os.path.exists(os.path.join(self.path, "twice")):
@@ -249,6 +275,14 @@ def guest(path):
                                   initrd_path=os.path.join(GUEST, "initrd.gz"),
                                   kernel_args="ro quiet panic=-1 tsc=unstable")
     definition["beparams"]["memory"] = 128
+    return definition
+
+
+def lasting(path):
+    """With what outlives an instance, and not where it would lie by itself."""
+    definition = plain(path)
+    definition["hvparams"].update(machine_version="q35", firmware="uefi", tpm="crb",
+                                  nvram_path=os.path.join(path, "lasting", "my.fd"))
     return definition
 
 

@@ -14,7 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 
-enum { OWN_END_MS = 2000, TERM_MS = 1000, KILL_MS = 1000, POLL_MS = 2 };
+enum { OWN_END_MS = 2000, TERM_MS = 1000, KILL_MS = 1000, LAST_MS = 200, POLL_MS = 2 };
 
 char *swtpm_state(const struct node *node, const char *name)
 {
@@ -76,14 +76,26 @@ int swtpm_state_remove(const struct node *node, const char *name, bool *was_ther
 
     *was_there = directory >= 0;
     if (directory < 0)
-        return errno == ENOENT ? 0 : error_errno(error, STATUS_FAILED, "%s", state);
+        return errno == ENOENT
+                   ? 0
+                   : error_errno(error, STATUS_INCOMPLETE, "the state of its TPM: %s", state);
+    int result = 0;
     DIR *entries = fdopendir(directory);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(directory, entry->d_name, 0);
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(directory, entry->d_name, 0) < 0)
+            result = error_errno(error, STATUS_INCOMPLETE, "the state of its TPM: %s/%s", state,
+                                 entry->d_name);
     if (entries != NULL)
         closedir(entries);
-    return rmdir(state) < 0 ? error_errno(error, STATUS_FAILED, "%s", state) : 0;
+    if (result < 0)
+        return -1;
+    if (rmdir(state) < 0)
+        return error_errno(error, STATUS_INCOMPLETE, "the state of its TPM: %s", state);
+    if (file_sync_directory(AT_FDCWD, state, error) == 0)
+        return 0;
+    error->status = STATUS_INCOMPLETE;
+    return -1;
 }
 
 static int open_pid_file(const struct rundir *rundir, const char *name, int flags)
@@ -160,10 +172,8 @@ int swtpm_start(const struct rundir *rundir, const char *name, const struct swtp
     return 0;
 }
 
-static bool is_gone(const struct rundir *rundir, const char *name, int64_t within_ms)
+static bool is_gone(const struct rundir *rundir, const char *name, deadline_t deadline)
 {
-    deadline_t deadline = clock_deadline(within_ms);
-
     while (swtpm_pid(rundir, name) != 0) {
         if (clock_passed(deadline))
             return false;
@@ -182,18 +192,29 @@ static void send_signal(const struct rundir *rundir, const char *name, int signa
         process_signal(pidfd, signal);
 }
 
-int swtpm_end(const struct rundir *rundir, const char *name, struct error *error)
+/* At most so long, and no more than half of what is left: the next way to end it needs some as well. */
+static deadline_t share(deadline_t deadline, int64_t most_ms)
+{
+    int64_t left = deadline == DEADLINE_NEVER ? INT64_MAX : deadline - clock_now_ms();
+
+    return clock_deadline(left / 2 < most_ms ? left / 2 : most_ms);
+}
+
+int swtpm_end(const struct rundir *rundir, const char *name, deadline_t deadline,
+              struct error *error)
 {
     char path[RUNDIR_PATH_MAX];
-    bool gone = is_gone(rundir, name, OWN_END_MS);
+    bool gone = is_gone(rundir, name, share(deadline, OWN_END_MS));
 
     if (!gone) {
         send_signal(rundir, name, SIGTERM);
-        gone = is_gone(rundir, name, TERM_MS);
+        gone = is_gone(rundir, name, share(deadline, TERM_MS));
     }
     if (!gone) {
+        deadline_t last = clock_earlier(deadline, clock_deadline(KILL_MS));
+        deadline_t soonest = clock_deadline(LAST_MS);
         send_signal(rundir, name, SIGKILL);
-        gone = is_gone(rundir, name, KILL_MS);
+        gone = is_gone(rundir, name, last > soonest ? last : soonest);
     }
     rundir_name(RUNDIR_TPM, name, path);
     if (!gone)

@@ -6,8 +6,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/migration.h"
-#include "kvm/host/swtpm.h"
-#include "kvm/operations/nvram.h"
+#include "kvm/operations/lasting.h"
 #include "kvm/operations/operation_hooks.h"
 #include "kvm/operations/session.h"
 #include "kvm/operations/teardown.h"
@@ -23,7 +22,8 @@ static int refuse_live(const struct session *session, const struct cleanup_optio
                      (int)session->process.pid, session->name);
 }
 
-static void explain(const struct session *session, struct result *result)
+static void explain(const struct session *session, const struct cleanup_options *options,
+                    struct result *result)
 {
     const struct runtime *runtime = session->has_runtime ? &session->runtime : NULL;
     json_t *findings = teardown_explain(session->rundir, session->node, session->name, runtime);
@@ -31,6 +31,8 @@ static void explain(const struct session *session, struct result *result)
 
     if (runtime != NULL)
         landing_explain(runtime, findings);
+    if (options->remove_state || (runtime != NULL && lasting_never_ran(runtime)))
+        lasting_explain(session->node, session->name, runtime, options->remove_state, findings);
     events_ending(session->rundir, session->name, runtime, false, &ending);
     if (session->runtime_fault.text[0] != '\0') {
         AUTO_FREE char *fault =
@@ -51,13 +53,14 @@ static void explain(const struct session *session, struct result *result)
 }
 
 /* What clean() would begin with when an interrupted start has left a QEMU that has executed nothing. */
-static void explain_unstarted(const struct session *session, struct result *result)
+static void explain_unstarted(const struct session *session, const struct cleanup_options *options,
+                              struct result *result)
 {
     AUTO_FREE char *finding =
         memory_format("QEMU (pid %d) of an interrupted start, which has executed nothing",
                       (int)session->process.pid);
 
-    explain(session, result);
+    explain(session, options, result);
     json_array_insert_new(
         json_member(result->detail, "findings"), 0,
         memory_json(json_pack("{s:s, s:s}", "finding", finding, "action", "end it")));
@@ -65,28 +68,63 @@ static void explain_unstarted(const struct session *session, struct result *resu
     result->text = memory_copy("its start was interrupted");
 }
 
-/* Only when asked for: a stopped instance finds it again at its next start. */
-static int remove_state(const struct session *session, const json_t *record, struct result *result,
-                        struct error *error)
+/* Without the runtime file a path of the instance's own is not known. */
+static void tell_lasting(const struct session *session, const struct lasting *lasting,
+                         struct result *result)
 {
-    bool nvram = false, tpm = false;
-
-    if (nvram_remove(session->node, session->name, record, &nvram, error) < 0 ||
-        swtpm_state_remove(session->node, session->name, &tpm, error) < 0)
-        return -1;
     AUTO_FREE char *text = result->text;
-    result->text = memory_format("%s; %s", text,
-                                 nvram && tpm ? "its NVRAM and the state of its TPM were removed"
-                                 : nvram      ? "its NVRAM was removed"
-                                 : tpm        ? "the state of its TPM was removed"
-                                              : "it has no NVRAM and no TPM");
+    const char *gone = lasting->nvram && lasting->tpm
+                           ? "its NVRAM and the state of its TPM were removed"
+                       : lasting->nvram ? "its NVRAM was removed"
+                       : lasting->tpm   ? "the state of its TPM was removed"
+                                        : NULL;
+
+    if (gone != NULL || session->has_runtime)
+        result->text =
+            memory_format("%s; %s", text, gone != NULL ? gone : "it has no NVRAM and no TPM");
+    else
+        result->text = memory_format("%s; no NVRAM and no state of a TPM of it is in %s", text,
+                                     session->node->state_path);
+    if (session->runtime_fault.text[0] != '\0')
+        messages_add(&result->warnings,
+                     "the runtime file can't be read: an NVRAM outside of %s, where nvram_path of "
+                     "the definition says, stays",
+                     session->node->state_path);
+}
+
+static int clear(struct session *session, const struct cleanup_options *options,
+                 deadline_t deadline, struct result *result, struct error *error)
+{
+    struct lasting lasting = {.all = options->remove_state};
+    struct ending ending = {0};
+
+    if (session_clear_lasting(session, lasting.all ? &lasting : NULL, deadline, &ending,
+                              &result->warnings, error) < 0)
+        return -1;
+    result->text = memory_format("cleaned up: %s", ending.text);
+    result->detail = memory_json(
+        json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind), "reason", ending.text));
+    if (lasting.all)
+        tell_lasting(session, &lasting, result);
+    return 0;
+}
+
+static int clear_lasting_alone(const struct session *session, struct result *result,
+                               struct error *error)
+{
+    struct lasting lasting = {.all = true};
+
+    lasting_remove_temporary(session->node, session->name, NULL);
+    if (lasting_remove(session->node, session->name, NULL, &lasting, error) < 0)
+        return error_append(error, "; 'kvm-cleanup --remove-state %s' tries again", session->name);
+    result->text = memory_copy("nothing is left of it");
+    tell_lasting(session, &lasting, result);
     return 0;
 }
 
 static int clean(struct session *session, const struct cleanup_options *options,
                  deadline_t deadline, struct result *result, struct error *error)
 {
-    struct ending ending = {0};
     struct operation operation = {.kind = OPERATION_CLEANUP,
                                   .rundir = session->rundir,
                                   .node = session->node,
@@ -95,19 +133,14 @@ static int clean(struct session *session, const struct cleanup_options *options,
                                       session->has_runtime ? &session->runtime.instance : NULL,
                                   .deadline = deadline};
 
+    if (!session->has_files && options->remove_state)
+        return clear_lasting_alone(session, result, error);
     if (!session->has_files) {
         result->text = memory_copy("nothing is left of it");
-        return options->remove_state ? remove_state(session, NULL, result, error) : 0;
+        return 0;
     }
     if (operation_hooks_pre(&operation, error) < 0 ||
-        session_clear(session, false, deadline, &ending, &result->warnings, error) < 0)
-        return -1;
-    result->text = memory_format("cleaned up: %s", ending.text);
-    result->detail = memory_json(
-        json_pack("{s:s, s:s}", "ending", ending_kind_name(ending.kind), "reason", ending.text));
-    const json_t *record =
-        session->has_runtime ? json_member(session->runtime.ours, "firmware") : NULL;
-    if (options->remove_state && remove_state(session, record, result, error) < 0)
+        clear(session, options, deadline, result, error) < 0)
         return -1;
     session_unlock(session);
     operation_hooks_post(&operation, &result->warnings);
@@ -137,11 +170,11 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     if (failed == 0 && !session_is_live(&session))
         failed = session_check_kept(&session, &error);
     if (failed == 0 && options->explain && !session_is_live(&session))
-        explain(&session, result);
+        explain(&session, options, result);
     else if (failed == 0 && session_is_live(&session) && !session_is_unstarted(&session, deadline))
         failed = refuse_live(&session, options, result, &error);
     else if (failed == 0 && options->explain)
-        explain_unstarted(&session, result);
+        explain_unstarted(&session, options, result);
     else if (failed == 0)
         failed = clean(&session, options, deadline, result, &error);
     if (failed < 0) {

@@ -145,9 +145,9 @@ json_t *launch_firmware_record(const struct launch *launch)
 {
     if (launch->firmware.code == NULL)
         return json_null();
-    return memory_json(json_pack("{s:s, s:s, s:b}", "code", launch->firmware.code, "nvram",
-                                 launch->nvram, "made",
-                                 (int)(launch->nvram_missing || was_received(launch))));
+    return memory_json(
+        json_pack("{s:s, s:s, s:b}", "code", launch->firmware.code, "nvram", launch->nvram, "made",
+                  (int)(!file_exists(AT_FDCWD, launch->nvram) || was_received(launch))));
 }
 
 void launch_compare_firmware(const struct launch *launch, const json_t *theirs,

@@ -69,7 +69,7 @@ int launch_end_tpm(void *plan, struct error *error)
     if (!launch->tpm || launch->unknown)
         return 0;
     launch_close_tpm(launch);
-    if (swtpm_end(launch->rundir, launch->instance->name, error) < 0)
+    if (swtpm_end(launch->rundir, launch->instance->name, launch->options->deadline, error) < 0)
         return -1;
     if (!launch->tpm_made)
         return 0;

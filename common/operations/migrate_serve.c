@@ -69,21 +69,38 @@ void serving_stop_listening(struct serving *serving)
     serving->tunnel_path = NULL;
 }
 
-/* What a start that failed has left because the files of the disks came before it. */
+/* What a start that failed has left because the files of disks and NVRAM came before it. */
 static void drop_landings(struct serving *serving, struct error *error)
 {
     struct session *session = &serving->session;
-    struct teardown_options options = {.deadline = clock_deadline(SETUP_MS), .only_local = true};
+    struct lasting made = {0};
+    struct teardown_options options = {
+        .deadline = clock_deadline(SETUP_MS), .only_local = true, .lasting = &made};
     struct error second = {0};
 
-    if (migration_disks(&session->runtime) == NULL)
-        return;
     if (landing_remove(&session->runtime, &serving->warnings, &second) == 0 &&
         teardown_run(&serving->rundir, serving->node, serving->name, &session->runtime, &options,
                      &serving->warnings, &second) == 0)
         return;
     error->status = STATUS_INCOMPLETE;
     error_append(error, "; %s; there: 'kvm-migrate %s recover'", second.text, serving->name);
+}
+
+/* Recorded first: whoever finds it for a guest that did not come knows that it goes. */
+static int receive_nvram(struct serving *serving, const char *hex, bool *received,
+                         struct error *error)
+{
+    struct runtime *runtime = &serving->session.runtime;
+    AUTO_FREE char *path = nvram_path(serving->node, &runtime->instance);
+
+    *received = nvram_is_awaited(serving->node, &runtime->instance, hex);
+    if (!*received)
+        return 0;
+    json_object_set_new(runtime->ours, "firmware",
+                        memory_json(json_pack("{s:s, s:b}", "nvram", path, "made", 1)));
+    if (runtime_commit(&serving->rundir, runtime, error) < 0)
+        return -1;
+    return nvram_receive(serving->node, &runtime->instance, hex, error);
 }
 
 /* Images that are copied are there only after landing_make, so what needs them is planned after it. */
@@ -110,18 +127,18 @@ static int start_incoming(struct serving *serving, const json_t *request, struct
             migration_set_text(runtime, keys[i], json_text(request, keys[i]));
     migration_set_phase(runtime, MIGRATION_TARGET, PHASE_ACCEPTED);
     if (landing_make(&serving->rundir, runtime, &serving->landings, error) < 0 ||
-        nvram_receive(serving->node, &runtime->instance, json_text(request, "nvram"),
-                      &options.nvram_received, error) < 0 ||
+        receive_nvram(serving, json_text(request, "nvram"), &options.nvram_received, error) < 0 ||
         (serving->launch == NULL && plan_launch(serving, &runtime->instance, error) < 0)) {
-        nvram_take_back(serving->node, &runtime->instance, options.nvram_received);
-        drop_landings(serving, error);
+        if (runtime->generation > 0)
+            drop_landings(serving, error);
         return -1;
     }
+    bool recorded = runtime->generation > 0;
     if (serving->in_place)
         inplace_note_display(runtime, serving->launch);
     if (launch_run(serving->launch, runtime, &options, &serving->warnings, error) < 0) {
-        nvram_take_back(serving->node, &runtime->instance, options.nvram_received);
-        drop_landings(serving, error);
+        if (recorded)
+            drop_landings(serving, error);
         return -1;
     }
     return monitor_find(&serving->rundir, serving->name, &serving->session.process, error);

@@ -15,7 +15,6 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
-#include "kvm/host/swtpm.h"
 #include "kvm/operations/launch.h"
 #include "kvm/operations/nvram.h"
 #include "kvm/operations/powerdown.h"
@@ -161,7 +160,9 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
         session->has_runtime && migration_side_of(runtime) == MIGRATION_TARGET
             ? migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_ABORT)
             : NULL;
-    struct teardown_options options = {.deadline = clock_deadline(SETUP_MS), .only_local = true};
+    struct lasting made = {0};
+    struct teardown_options options = {
+        .deadline = clock_deadline(SETUP_MS), .only_local = true, .lasting = &made};
 
     if (!session->has_runtime)
         return error_set(error, STATUS_STATE, "nothing of it is here");
@@ -179,12 +180,6 @@ int target_abort(struct session *session, const char *token, deadline_t deadline
     channel_forget_secret(session, true);
     if (landing_remove(runtime, warnings, error) < 0)
         return error_append(error, "; 'kvm-migrate %s abort' again removes it", session->name);
-    bool was_there;
-    bool made = json_truth(json_member(runtime->ours, "tpm"), "made", false);
-    if (nvram_unmake(json_member(runtime->ours, "firmware"), error) < 0 ||
-        (made && (swtpm_end(session->rundir, session->name, error) < 0 ||
-                  swtpm_state_remove(session->node, session->name, &was_there, error) < 0)))
-        return -1;
     return teardown_run(session->rundir, session->node, session->name, runtime, &options, warnings,
                         error);
 }

@@ -94,31 +94,24 @@ static bool read_hex(const char *hex, size_t length, char *bytes)
     return true;
 }
 
-int nvram_receive(const struct node *node, const struct instance *instance, const char *hex,
-                  bool *made, struct error *error)
+bool nvram_is_awaited(const struct node *node, const struct instance *instance, const char *hex)
 {
     AUTO_FREE char *path = nvram_path(node, instance);
     const char *firmware = hvparams_text(instance->hvparams, "firmware");
-    size_t length = hex != NULL ? strlen(hex) / 2 : 0;
 
-    *made = false;
-    if (hex == NULL || strcmp(firmware, "bios") == 0 || firmware[0] == '\0' ||
-        file_exists(AT_FDCWD, path))
-        return 0;
+    return hex != NULL && strcmp(firmware, "bios") != 0 && firmware[0] != '\0' &&
+           !file_exists(AT_FDCWD, path);
+}
+
+int nvram_receive(const struct node *node, const struct instance *instance, const char *hex,
+                  struct error *error)
+{
+    size_t length = strlen(hex) / 2;
     AUTO_FREE char *bytes = memory_zeroed(length + 1, 1);
     if (strlen(hex) % 2 != 0 || !nvram_is_flash_size((off_t)length) ||
         !read_hex(hex, length, bytes))
         return error_set(error, STATUS_USAGE, "the NVRAM in the request is damaged");
-    *made = true;
     return write_nvram(node, instance, bytes, length, error);
-}
-
-void nvram_take_back(const struct node *node, const struct instance *instance, bool made)
-{
-    AUTO_FREE char *path = nvram_path(node, instance);
-
-    if (made)
-        file_remove(AT_FDCWD, path, NULL, NULL);
 }
 
 /* A file of data that is named after the instance, and not the system's: the other side chooses the instance's name as well,
@@ -194,22 +187,40 @@ int nvram_sync(const json_t *record, struct error *error)
     return 0;
 }
 
+char *nvram_recorded(const struct node *node, const char *name, const json_t *record)
+{
+    const char *recorded = json_text(record, "nvram");
+
+    return recorded != NULL ? memory_copy(recorded)
+                            : memory_format("%s/nvram/%s.fd", node->state_path, name);
+}
+
+/* Of a file outside of the state directory. */
+static int check_is_flash(const char *path, struct error *error)
+{
+    struct stat status;
+
+    if (lstat(path, &status) < 0 ||
+        (S_ISREG(status.st_mode) && status.st_nlink == 1 && nvram_is_flash_size(status.st_size)))
+        return 0;
+    return error_set(
+        error, STATUS_INCOMPLETE,
+        "%s: is recorded as its NVRAM but does not look like one, and stays; remove it "
+        "by hand if it is",
+        path);
+}
+
 int nvram_remove(const struct node *node, const char *name, const json_t *record, bool *was_there,
                  struct error *error)
 {
-    const char *recorded = json_text(record, "nvram");
-    AUTO_FREE char *path = recorded != NULL
-                               ? memory_copy(recorded)
-                               : memory_format("%s/nvram/%s.fd", node->state_path, name);
+    AUTO_FREE char *path = nvram_recorded(node, name, record);
+    AUTO_FREE char *own = nvram_recorded(node, name, NULL);
 
-    return file_remove(AT_FDCWD, path, was_there, error);
-}
-
-int nvram_unmake(const json_t *record, struct error *error)
-{
-    const char *path = json_text(record, "nvram");
-
-    if (path == NULL || !json_truth(record, "made", false))
+    if (strcmp(path, own) != 0 && check_is_flash(path, error) < 0)
+        return -1;
+    if (file_remove(AT_FDCWD, path, was_there, error) == 0 &&
+        (!*was_there || file_sync_directory(AT_FDCWD, path, error) == 0))
         return 0;
-    return file_remove(AT_FDCWD, path, NULL, error);
+    error->status = STATUS_INCOMPLETE;
+    return error_prefix(error, "its NVRAM");
 }

@@ -207,19 +207,21 @@ static int clear_landings(const struct session *session, struct messages *warnin
     json_object_foreach (migration_disks(runtime), uuid, disk)
         messages_add(warnings, "disk %s: %s was copied here and stays", uuid,
                      json_text(disk, "path"));
+    lasting_warn(runtime, warnings);
     return 0;
 }
 
-int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
-                  struct ending *ending, struct messages *warnings, struct error *error)
+static int clear(struct session *session, const struct teardown_options *options,
+                 struct ending *ending, struct messages *warnings, struct error *error)
 {
-    struct teardown_options options = {.deadline = deadline, .keep_runtime = keep_runtime};
+    struct teardown_options wanted = *options;
+    struct lasting made = {0};
 
     if (session_check_kept(session, error) < 0)
         return -1;
     if (session_is_live(session) &&
         powerdown_kill(session->rundir, session->name, &session->process, "interrupted start",
-                       deadline, error) < 0)
+                       options->deadline, error) < 0)
         return -1;
     monitor_forget(&session->process);
     if (!session->has_runtime && session->runtime_fault.text[0] != '\0')
@@ -230,6 +232,25 @@ int session_clear(struct session *session, bool keep_runtime, deadline_t deadlin
                       session->has_runtime ? &session->runtime : NULL, false, ending);
     if (clear_landings(session, warnings, error) < 0)
         return -1;
+    if (options->lasting == NULL && !options->keep_runtime && session->has_runtime &&
+        lasting_never_ran(&session->runtime))
+        wanted.lasting = &made;
     return teardown_run(session->rundir, session->node, session->name,
-                        session->has_runtime ? &session->runtime : NULL, &options, warnings, error);
+                        session->has_runtime ? &session->runtime : NULL, &wanted, warnings, error);
+}
+
+int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
+                  struct ending *ending, struct messages *warnings, struct error *error)
+{
+    struct teardown_options options = {.deadline = deadline, .keep_runtime = keep_runtime};
+
+    return clear(session, &options, ending, warnings, error);
+}
+
+int session_clear_lasting(struct session *session, struct lasting *lasting, deadline_t deadline,
+                          struct ending *ending, struct messages *warnings, struct error *error)
+{
+    struct teardown_options options = {.deadline = deadline, .lasting = lasting};
+
+    return clear(session, &options, ending, warnings, error);
 }

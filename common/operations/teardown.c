@@ -223,7 +223,11 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
     if (pid_file_is_locked(rundir, name))
         return error_set(error, STATUS_STATE, "QEMU still runs; 'kvm-stop %s' stops it", name);
     struct error left = {0};
-    if (swtpm_end(rundir, name, &left) < 0)
+    lasting_remove_temporary(node, name, runtime);
+    /* A state that its emulator has open stays. */
+    if (swtpm_end(rundir, name, options->deadline, &left) < 0 ||
+        (options->lasting != NULL &&
+         lasting_remove(node, name, runtime, options->lasting, &left) < 0))
         note_failure(&teardown, &left);
     if (runtime != NULL)
         take_down_nics(&teardown);
@@ -255,7 +259,9 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
         return 0;
     messages_error(&teardown.failures, STATUS_INCOMPLETE, error);
     messages_release(&teardown.failures);
-    return error_append(error, "; 'kvm-cleanup %s' tries again", name);
+    return error_append(error, "; 'kvm-cleanup %s%s' tries again",
+                        options->lasting != NULL && options->lasting->all ? "--remove-state " : "",
+                        name);
 }
 
 /* ---- explain ---- */

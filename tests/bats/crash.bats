@@ -96,6 +96,14 @@ killed() { # EVERY SCENARIO
     killed 23 cleanup
 }
 
+@test "killed at its system calls, kvm-cleanup --remove-state repeated finds what it had to remove" {
+    killed 29 cleanup-state
+}
+
+@test "killed at its system calls, kvm-start leaves no NVRAM and no TPM of a guest that never ran" {
+    killed 29 start-lasting
+}
+
 # bats test_tags=guest
 @test "killed at its system calls, a graceful kvm-stop of a real guest is finished by repeating it" {
     killed 97 graceful

@@ -101,6 +101,40 @@ swtpm_pid() { # NAME: what its pid file says
     expect_nothing_left web1
 }
 
+@test "an emulator that hangs is ended within the time that the clean-up has" {
+    suite kvm-start --paused "$(empty_definition web1 "$TPM")"
+    expect_status 0
+    pid=$(swtpm_pid web1)
+    kill -STOP "$pid"
+    kill -KILL "$(qemu_pid web1)"
+    wait_until 10 qemu_is_dead web1
+    local began=${EPOCHREALTIME/./}
+    suite kvm-cleanup --timeout 0.4 web1
+    expect_status 0
+    [[ $((${EPOCHREALTIME/./} - began)) -lt 1400000 ]] || fail "took longer than its time and a second"
+    process_is_gone "$pid"
+    expect_nothing_left web1
+}
+
+@test "a state that can't be removed is told, and the clean-up repeated finishes it" {
+    suite kvm-start --paused "$(empty_definition web1 "$TPM")"
+    expect_status 0
+    kill -KILL "$(qemu_pid web1)"
+    wait_until 10 qemu_is_dead web1
+    mkdir "$TEST_DIR/state/tpm/web1/odd"
+    suite kvm-cleanup --remove-state web1
+    expect_status 5
+    expect_error "the state of its TPM: $TEST_DIR/state/tpm/web1/odd: "
+    expect_error "'kvm-cleanup --remove-state web1' tries again"
+    suite kvm-cleanup --remove-state web1 --json
+    expect_status 5
+    rmdir "$TEST_DIR/state/tpm/web1/odd"
+    suite kvm-cleanup --remove-state web1
+    expect_status 0
+    expect_output "the state of its TPM was removed"
+    expect_nothing_left web1
+}
+
 @test "migration takes the TPM along, and an aborted one leaves nothing on the target" {
     two_nodes
     suite kvm-start "$(empty_definition web1 "$TPM")"

@@ -68,7 +68,31 @@ stamped() { # FILE TEXT
     [[ ! -e $(nvram web1) ]]
     suite kvm-cleanup --remove-state web1
     expect_status 0
-    expect_output "it has no NVRAM and no TPM"
+    expect_output "nothing is left of it; no NVRAM and no state of a TPM of it is in $TEST_DIR/state"
+}
+
+@test "--remove-state is listed before, finds a path of the instance's own, and leaves what only pretends to be NVRAM" {
+    suite kvm-start --paused "$(empty_definition web1 "$UEFI | .hvparams += {nvram_path: \"$TEST_DIR/my.fd\", tpm: \"crb\", machine_version: \"q35\"}")"
+    expect_status 0
+    kill -KILL "$(qemu_pid web1)"
+    wait_until 10 qemu_is_dead web1
+    suite kvm-cleanup --explain web1
+    expect_no_output my.fd
+    suite kvm-cleanup --explain --remove-state web1
+    expect_output "  $TEST_DIR/my.fd: its NVRAM, the variables of its UEFI firmware: would remove"
+    expect_output "  $TEST_DIR/state/tpm/web1: the state of its TPM: would remove"
+    echo "something else" >"$TEST_DIR/my.fd"
+    suite kvm-cleanup --remove-state web1
+    expect_status 5
+    expect_error "$TEST_DIR/my.fd: is recorded as its NVRAM but does not look like one"
+    expect_error "'kvm-cleanup --remove-state web1' tries again"
+    [[ -e $RUN_DIR/conf/web1.runtime && -e $TEST_DIR/my.fd ]]
+    cp "$(template)" "$TEST_DIR/my.fd"
+    suite kvm-cleanup --remove-state web1
+    expect_status 0
+    expect_output "its NVRAM and the state of its TPM were removed"
+    [[ ! -e $TEST_DIR/my.fd && ! -e $TEST_DIR/state/tpm/web1 ]]
+    expect_nothing_left web1
 }
 
 @test "Secure Boot: q35 with SMM, keys enrolled, variables protected; also unprivileged in a chroot" {
@@ -150,6 +174,38 @@ stamped() { # FILE TEXT
     migrate a check
     expect_status 3
     expect_error "no firmware of this node fits the NVRAM of 131072 bytes"
+    expect_runs_on a
+}
+
+# It waits for the source to connect.
+accept_on_b() {
+    KVM_RUN_DIR=$TEST_DIR/b KVM_CONF_DIR=$TEST_DIR/conf-b KVM_STATE_DIR=$TEST_DIR/state-b ip netns exec "$(namespace_of_node b)" \
+        "$BUILD/kvm-migrate" web1 accept <"$TEST_DIR/offer" >"$TEST_DIR/accepted" 2>"$TEST_DIR/accept.err" 3>&- &
+    accept=$!
+}
+
+@test "what was made on the target for a guest that did not come goes with kvm-cleanup as well" {
+    two_nodes
+    suite kvm-start "$(empty_definition web1 "$UEFI | .hvparams += {machine_version: \"q35\", tpm: \"crb\"}")"
+    expect_status 0
+    suite kvm-migrate web1 offer 10.9.0.2 --port 0
+    expect_status 0
+    printf '%s\n' "$output" >"$TEST_DIR/offer"
+    KVM_SUITE_FAIL_STEP=8 accept_on_b
+    ! wait "$accept" || fail "it was to fail"
+    [[ ! -e $TEST_DIR/state-b/nvram/web1.fd && ! -e $TEST_DIR/state-b/tpm/web1 ]]
+    on b expect_nothing_left web1
+    accept_on_b
+    wait_until 30 grep -q document "$TEST_DIR/accepted"
+    kill -KILL "$accept"
+    kill -KILL "$(on b qemu_pid web1)"
+    wait_until 10 on b qemu_is_dead web1
+    [[ -e $TEST_DIR/state-b/nvram/web1.fd && -e $TEST_DIR/state-b/tpm/web1 ]]
+    on b suite kvm-cleanup --explain web1
+    expect_output "$TEST_DIR/state-b/nvram/web1.fd: its NVRAM"
+    on b suite kvm-cleanup web1
+    expect_status 0
+    [[ ! -e $TEST_DIR/state-b/nvram/web1.fd && ! -e $TEST_DIR/state-b/tpm/web1 ]]
     expect_runs_on a
 }
 

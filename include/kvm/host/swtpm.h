@@ -32,6 +32,7 @@ bool swtpm_state_is_used(const char *state);
 /* Make the directory (*made: it was not there) and give it and what is in it to the user. */
 int swtpm_state_prepare(const struct node *node, const char *name, uid_t uid, gid_t gid, bool *made,
                         struct error *error);
+/* Durably, with all that is in it; STATUS_INCOMPLETE. */
 int swtpm_state_remove(const struct node *node, const char *name, bool *was_there,
                        struct error *error);
 
@@ -42,7 +43,9 @@ int swtpm_start(const struct rundir *rundir, const char *name, const struct swtp
 /* The live one's pid; 0: none; -1: can't be told. */
 pid_t swtpm_pid(const struct rundir *rundir, const char *name);
 
-/* After QEMU's end: wait for its own end for a moment, else end it; the pid file goes. */
-int swtpm_end(const struct rundir *rundir, const char *name, struct error *error);
+/* After QEMU's end: wait for its own end for a moment, else end it; the pid file goes. All within the deadline but for a last
+ * moment: STATUS_INCOMPLETE. */
+int swtpm_end(const struct rundir *rundir, const char *name, deadline_t deadline,
+              struct error *error);
 
 #endif

@@ -29,24 +29,24 @@ json_t *nvram_sizes(const json_t *record, const char *template);
 /*
  * A migration brings the NVRAM as memory; QEMU writes it to the target's file when the guest runs there. So that the file is
  * right before that as well, its contents go with the request as hexadecimal digits (NULL: none, or far too large).
- * nvram_receive makes the file of them unless it is there; *made tells whether it did. nvram_check_received: what another
- * node asks for as firmware and NVRAM must be what this node has for the purpose.
+ * nvram_is_awaited: there is no file yet, and nvram_receive would make it of them. nvram_check_received: what another node
+ * asks for as firmware and NVRAM must be what this node has for the purpose.
  */
 char *nvram_hex(const json_t *record);
+bool nvram_is_awaited(const struct node *node, const struct instance *instance, const char *hex);
 int nvram_receive(const struct node *node, const struct instance *instance, const char *hex,
-                  bool *made, struct error *error);
-void nvram_take_back(const struct node *node, const struct instance *instance, bool made);
+                  struct error *error);
 int nvram_check_received(const struct node *node, const struct instance *instance,
                          struct error *error);
 
 /* The target of a migration: what QEMU wrote into the file survives a power cut from here on. */
 int nvram_sync(const json_t *record, struct error *error);
 
-/* What outlives the instance goes: the recorded file, else the one of the state directory. *was_there may be NULL. */
+/* The file that the record names, else the one of the state directory. The caller frees. */
+char *nvram_recorded(const struct node *node, const char *name, const json_t *record);
+/* It goes, durably. One outside of the state directory must look like what it is said to be: a record may have come from
+ * another node. STATUS_INCOMPLETE. */
 int nvram_remove(const struct node *node, const char *name, const json_t *record, bool *was_there,
                  struct error *error);
-
-/* An aborted target: the file goes when it was made for the guest that never came. */
-int nvram_unmake(const json_t *record, struct error *error);
 
 #endif

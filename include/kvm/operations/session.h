@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
+#include "kvm/operations/lasting.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/monitor.h"
 #include "kvm/state/node.h"
@@ -54,8 +55,11 @@ int session_check_kept(const struct session *session, struct error *error);
 bool session_is_unstarted(const struct session *session, deadline_t deadline);
 
 /* For an instance without a live QEMU, or one that session_is_unstarted: end it, remove everything (but for what
- * session_check_kept refuses). `ending` tells before that how it ended. */
+ * session_check_kept refuses, and what outlives an instance). `ending` tells before that how it ended. */
 int session_clear(struct session *session, bool keep_runtime, deadline_t deadline,
                   struct ending *ending, struct messages *warnings, struct error *error);
+/* The same, with what outlives it as `lasting` says; NULL: no more of that than was made for a guest that never ran. */
+int session_clear_lasting(struct session *session, struct lasting *lasting, deadline_t deadline,
+                          struct ending *ending, struct messages *warnings, struct error *error);
 
 #endif

@@ -11,14 +11,16 @@
 #include <jansson.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/error.h"
+#include "kvm/operations/lasting.h"
 #include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
 #include "kvm/state/runtime.h"
 
 struct teardown_options {
     deadline_t deadline;
-    bool keep_runtime; /* for a reboot: runtime, event log and log stay */
-    bool only_local;   /* second argument of ifdown */
+    bool keep_runtime;       /* for a reboot: runtime, event log and log stay */
+    bool only_local;         /* second argument of ifdown */
+    struct lasting *lasting; /* NULL: what outlives an instance stays */
 };
 
 /* `runtime` NULL: there is none, or it can't be read; then ifdown knows only what the tap files tell (which NICs
