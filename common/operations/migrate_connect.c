@@ -146,11 +146,11 @@ json_t *sending_accept_question(struct sending *sending)
     migration_token(sending->commit_token);
     migration_token(sending->abort_token);
     json_object_update_new(
-        question,
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:O}", "id", id, "commit_token",
-                  sending->commit_token, "abort_token", sending->abort_token, "address",
-                  sending->address, "port", sending->port, "tls", (int)!sending->options->plain_tcp,
-                  "tunnel", (int)sending->options->tunnel, "plan", sending->plan));
+        question, json_pack("{s:s, s:i, s:s, s:s, s:s, s:I, s:b, s:b, s:O}", "id", id, "silence",
+                            MIGRATE_SILENCE_S, "commit_token", sending->commit_token, "abort_token",
+                            sending->abort_token, "address", sending->address, "port",
+                            sending->port, "tls", (int)!sending->options->plain_tcp, "tunnel",
+                            (int)sending->options->tunnel, "plan", sending->plan));
     AUTO_FREE char *nvram = nvram_hex(json_member(sending->session.runtime.ours, "firmware"));
     if (nvram != NULL)
         json_object_set_new(question, "nvram", memory_json(json_string(nvram)));

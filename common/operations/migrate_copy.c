@@ -162,7 +162,8 @@ int sending_watch(struct sending *sending, struct error *error)
             (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
             return 0;
         watch_own(sending, phase, &watched);
-        if (check_setup(sending, phase, error) < 0 || copies_check(sending, error) < 0)
+        if (check_setup(sending, phase, error) < 0 || copies_check(sending, error) < 0 ||
+            remote_keep(&sending->remote, error) < 0)
             return -1;
         if (sending->options->interrupted != NULL && *sending->options->interrupted)
             return error_set(error, STATUS_FAILED, "interrupted");

@@ -81,11 +81,13 @@ static int look_once(struct session *session, const json_t *reply, bool *done, s
                      phase != NULL ? phase : "not migrating", session->name);
 }
 
-static int wait_a_moment(struct session *session, struct qmp *qmp,
+static int wait_a_moment(struct session *session, struct qmp *qmp, struct remote *remote,
                          const struct migrate_options *options, struct error *error)
 {
     bool lost = false;
+    struct error ignored = {0};
 
+    remote_keep(remote, &ignored); /* the memory follows all the same */
     if (options->interrupted != NULL && *options->interrupted)
         return error_set(error, STATUS_INCOMPLETE,
                          "interrupted, but the guest runs on the target and its memory still "
@@ -102,8 +104,8 @@ static int wait_a_moment(struct session *session, struct qmp *qmp,
     return 0;
 }
 
-int postcopy_wait(struct session *session, struct qmp *qmp, const struct migrate_options *options,
-                  json_t **last, struct error *error)
+int postcopy_wait(struct session *session, struct qmp *qmp, struct remote *remote,
+                  const struct migrate_options *options, json_t **last, struct error *error)
 {
     double began = clock_wall();
     bool done = false;
@@ -127,7 +129,7 @@ int postcopy_wait(struct session *session, struct qmp *qmp, const struct migrate
         }
         if (done)
             return 0;
-        if (wait_a_moment(session, qmp, options, error) < 0)
+        if (wait_a_moment(session, qmp, remote, options, error) < 0)
             return -1;
     }
 }

@@ -13,6 +13,7 @@ enum {
     MIGRATE_LINE_MAX = 4 * 1024 * 1024,
     MIGRATE_ANSWER_MS = 60000,
     MIGRATE_CONNECT_MS = 20000,
+    MIGRATE_SILENCE_S = 60, /* the longest that a side says nothing while nothing is asked */
     MIGRATE_PHASE_SIZE = 32,
 };
 
@@ -25,6 +26,8 @@ struct remote {
     char *bytes;  /* received and not yet a whole line */
     size_t length;
     size_t unanswered; /* questions whose answers have not come yet */
+    size_t signs;      /* how many of them are but signs of life */
+    deadline_t next_sign, patience;
     const volatile sig_atomic_t
         *interrupted; /* an answer is not awaited any longer once this is set; may be NULL */
 };
@@ -45,6 +48,9 @@ int remote_question(struct remote *remote, const json_t *question, struct error 
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error);
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
                struct error *error);
+/* Where nothing is asked for long: to be called again and again. It sends a sign of life now and then, which the other side
+ * answers; so each of them notices when the other has gone without a word. -1: it has. Nothing without a session. */
+int remote_keep(struct remote *remote, struct error *error);
 
 /* One line from a descriptor; NULL at its end (*ended) or the deadline. The caller frees. */
 char *remote_line(int descriptor, char **bytes, size_t *length, deadline_t deadline, bool *ended);
@@ -123,8 +129,8 @@ int postcopy_check_back(struct qmp *qmp, const char *name, deadline_t deadline,
                         struct error *error);
 /* Source, after the commit: until QEMU has sent the last of the memory. STATUS_INCOMPLETE when the link is cut or the
  * user does not want to wait. *last is query-migrate's last answer. */
-int postcopy_wait(struct session *session, struct qmp *qmp, const struct migrate_options *options,
-                  json_t **last, struct error *error);
+int postcopy_wait(struct session *session, struct qmp *qmp, struct remote *remote,
+                  const struct migrate_options *options, json_t **last, struct error *error);
 /* Source: a new stream in place of the cut one, to the target at the other end of the session. */
 int postcopy_resume(struct session *session, struct qmp *qmp, struct remote *remote,
                     const struct migrate_options *options, struct error *error);

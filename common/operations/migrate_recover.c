@@ -24,7 +24,8 @@ static int attach(struct local *local, struct remote *remote, json_t **answer, s
     if ((here ? inplace_open_remote(remote, local->rundir, local->node, local->name, error)
               : remote_open(remote, command, words, error)) < 0)
         return -1;
-    return remote_ask(remote, json_pack("{s:s}", "stage", "attach"),
+    return remote_ask(remote,
+                      json_pack("{s:s, s:i}", "stage", "attach", "silence", MIGRATE_SILENCE_S),
                       clock_deadline(MIGRATE_ANSWER_MS), answer, error);
 }
 
@@ -165,11 +166,11 @@ static int vote_again(struct local *local, struct remote *remote, struct error *
     return runtime_commit(local->rundir, runtime, error);
 }
 
-static int fill(struct local *local, struct qmp *qmp, struct error *error)
+static int fill(struct local *local, struct qmp *qmp, struct remote *remote, struct error *error)
 {
     if (migration_phase_of(&local->session.runtime) != PHASE_SPLIT)
         return 0;
-    if (postcopy_wait(&local->session, qmp, local->options, NULL, error) < 0)
+    if (postcopy_wait(&local->session, qmp, remote, local->options, NULL, error) < 0)
         return -1;
     return source_complete(&local->session, qmp, clock_deadline(LOCAL_MS), error);
 }
@@ -193,7 +194,7 @@ static int go_on(struct local *local, struct qmp *qmp, struct remote *remote, co
         (cut && postcopy_resume(&local->session, qmp, remote, local->options, error) < 0) ||
         vote_again(local, remote, error) < 0 ||
         remote_ask(remote, stage_request("commit", token), deadline, NULL, error) < 0 ||
-        fill(local, qmp, error) < 0)
+        fill(local, qmp, remote, error) < 0)
         return -1;
     return remote_ask(remote, stage_request("complete", NULL), clock_deadline(MIGRATE_ANSWER_MS),
                       NULL, error);

@@ -15,7 +15,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 
-enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100, DYING_MS = 500 };
+enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100, DYING_MS = 500, SIGN_EVERY_MS = 2000 };
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
@@ -274,6 +274,7 @@ int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, s
         if (line == NULL)
             return -1;
     } while (remote->unanswered > 0 && --remote->unanswered > 0);
+    remote->signs = 0;
     AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", error);
     return reply == NULL ? -1 : judge(reply, answer, error);
 }
@@ -286,4 +287,47 @@ int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, jso
     if (remote_question(remote, owned, error) < 0)
         return -1;
     return remote_answer(remote, deadline, answer, error);
+}
+
+/* ---- signs of life ---- */
+
+/* What is no answer yet is none; an end is told. */
+static int take_signs(struct remote *remote, struct error *error)
+{
+    while (remote->signs > 0) {
+        bool ended = false;
+        AUTO_FREE char *line =
+            remote_line(remote->from, &remote->bytes, &remote->length, clock_deadline(0), &ended);
+        if (ended)
+            return tell_end(remote, error);
+        if (line == NULL)
+            return 0;
+        remote->signs--;
+        remote->unanswered--;
+    }
+    return 0;
+}
+
+int remote_keep(struct remote *remote, struct error *error)
+{
+    AUTO_JSON json_t *sign = NULL;
+
+    if (remote->to < 0 || remote->unanswered > remote->signs)
+        return 0;
+    if (take_signs(remote, error) < 0)
+        return -1;
+    if (remote->signs > 0)
+        return clock_passed(remote->patience)
+                   ? error_set(error, STATUS_INCOMPLETE,
+                               "the target has said nothing for %d seconds", MIGRATE_SILENCE_S)
+                   : 0;
+    if (!clock_passed(remote->next_sign))
+        return 0;
+    sign = memory_json(json_pack("{s:s}", "stage", "here"));
+    if (remote_question(remote, sign, error) < 0)
+        return -1;
+    remote->signs = 1;
+    remote->next_sign = clock_deadline(SIGN_EVERY_MS);
+    remote->patience = clock_deadline((int64_t)MIGRATE_SILENCE_S * 1000);
+    return 0;
 }

@@ -23,7 +23,14 @@
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
-enum { END_MS = 10000, SETUP_MS = 60000, ALIVE_MS = 5000, LOOK_MS = 500 };
+enum {
+    END_MS = 10000,
+    SETUP_MS = 60000,
+    ALIVE_MS = 5000,
+    LOOK_MS = 500,
+    SILENCE_MOST_S = 3600,
+    CLEANING = 5, /* so many times the usual silence while the source cleans up, with its scripts */
+};
 
 /* ---- the session ---- */
 
@@ -387,6 +394,8 @@ json_t *serving_answer(struct serving *serving, const json_t *request, struct er
         error_set(error, STATUS_USAGE, "the request names no stage");
         return NULL;
     }
+    if (strcmp(stage, "here") == 0) /* a sign of life; this is ours */
+        return memory_json(json_pack("{s:b}", "ok", 1));
     if (strcmp(stage, "check") == 0)
         return serving_check(serving, request, error);
     if (serving->in_place && strcmp(stage, "prepare") == 0)
@@ -422,12 +431,25 @@ static void answer_line(struct serving *serving, const char *line)
 {
     struct error error = {.status = STATUS_FAILED};
     AUTO_JSON json_t *request = json_parse(line, strlen(line), "request", &error);
+    int64_t silence = json_number(request, "silence", 0);
     AUTO_JSON json_t *reply = request == NULL ? NULL : serving_answer(serving, request, &error);
 
+    if (silence > 0 && silence <= SILENCE_MOST_S)
+        serving->silence_ms = silence * 1000;
     if (reply == NULL)
         reply = memory_json(json_pack("{s:b, s:i, s:s}", "ok", 0, "status", (int)error.status,
                                       "error", error.text));
     remote_write(STDOUT_FILENO, reply);
+}
+
+/* A node without power ends no session, and ssh notices it hours later: a source that is there says so now and then. */
+static deadline_t patience(const struct serving *serving)
+{
+    bool runs = serving->accepted && migration_phase_of(&serving->session.runtime) == PHASE_NONE;
+
+    if (serving->silence_ms == 0)
+        return DEADLINE_NEVER;
+    return clock_deadline(serving->silence_ms * (runs ? CLEANING : 1));
 }
 
 /* The source is gone. What has not voted can't have been committed: it goes. What has voted stays, since the source may
@@ -489,10 +511,14 @@ enum status migrate_serve(const char *run_dir, const struct node *node, const ch
         if (rundir_open(&serving.home, run_dir, false, &error) < 0)
             return log_error("%s", error.text), error.status;
     }
-    while ((line = remote_line(STDIN_FILENO, &bytes, &length, DEADLINE_NEVER, &ended)) != NULL) {
+    while ((line = remote_line(STDIN_FILENO, &bytes, &length, patience(&serving), &ended)) !=
+           NULL) {
         answer_line(&serving, line);
         free(line);
     }
+    if (!ended)
+        log_error("%s: nothing was heard of the source for %lld seconds: this side ends", name,
+                  (long long)serving.silence_ms / 1000);
     enum status status = end_of_session(&serving);
     serving_stop_listening(&serving);
     qmp_release(&serving.qmp);

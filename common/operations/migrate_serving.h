@@ -26,6 +26,7 @@ struct serving {
     struct launch_heir heir;
     bool alone; /* no session: the accept of a script */
     bool accepted, attached;
+    int64_t silence_ms; /* the source says something at least so often; 0: it did not promise */
     int listener;
     char token[33];
     char *tunnel_path;

@@ -34,6 +34,7 @@ survive() { # WHERE|somewhere MOMENT COMMAND
     watch_runs
     meddle "${@:2}"
     migrate a to --port 0 --plain-tcp --timeout 10 "${SLOWLY[@]}"
+    told=$errors
     [[ -e $TEST_DIR/harmed ]] || fail "the harm was not done"
     settle
     a=$(run_state a) b=$(run_state b)
@@ -110,6 +111,7 @@ driver() {
 
 @test "the target's side of the session is killed during the copy: the guest stays" {
     while_copying source "$(serve)"
+    [[ $told == *"the session with the target has ended"* ]] || fail "it was not noticed at once: $told"
 }
 
 @test "the target's QEMU is killed: the guest stays" {

@@ -94,6 +94,90 @@ out_of_order() { # a|b ACTION INPUT ARG…
     [[ ! -e $(secrets_of b) ]]
 }
 
+# The target's side of a session by hand: it has accepted, its answers are in $TEST_DIR/answers, `say` asks more of it.
+serve() { # SECONDS that it will bear silence
+    mkfifo "$TEST_DIR/requests"
+    KVM_RUN_DIR=$TEST_DIR/b KVM_CONF_DIR=$TEST_DIR/conf-b ip netns exec "$(namespace_of_node b)" "$BUILD/kvm-migrate" web1 serve \
+        <"$TEST_DIR/requests" >"$TEST_DIR/answers" 2>"$TEST_DIR/serve.err" 3>&- &
+    serve=$!
+    exec {requests}>"$TEST_DIR/requests"
+    jq -c ".stage = \"accept\" | .silence = $1" "$TEST_DIR/offer" >&"$requests"
+    wait_until 30 answered 1
+    jq -e .ok "$TEST_DIR/answers" || fail "$(cat "$TEST_DIR/answers")"
+}
+
+say() { # STAGE
+    echo "{\"stage\": \"$1\"}" >&"$requests"
+}
+
+answered() { # COUNT
+    [[ $(wc -l <"$TEST_DIR/answers") -ge $1 ]]
+}
+
+say_signs() { # for SECONDS
+    local end=$((SECONDS + $1))
+    until [[ $SECONDS -ge $end ]]; do
+        say here
+        sleep 0.2
+    done
+}
+
+expect_silence_told() { # STATUS of the target's side, which ends by itself
+    local result=0
+    wait_until 20 has_ended "$serve"
+    wait "$serve" || result=$?
+    exec {requests}>&-
+    expect_equal "$result" "$1"
+    grep -q "nothing was heard of the source" "$TEST_DIR/serve.err" || fail "$(cat "$TEST_DIR/serve.err")"
+}
+
+has_ended() { # PID
+    ! kill -0 "$1" 2>/dev/null
+}
+
+@test "a source that falls silent before the vote: the target's side undoes what it has made, and lets go" {
+    begin
+    offer
+    serve 1
+    say_signs 3
+    expect_equal "$(phase_of b)" accepted
+    expect_silence_told 1
+    on b expect_nothing_left web1
+    expect_equal "$(run_state a)" running
+}
+
+@test "a source that falls silent after the vote: the target keeps what has arrived, and lets go of the lock" {
+    begin
+    offer
+    serve 2
+    say tree
+    wait_until 20 answered 2
+    jq -c -s '.[0] + {document: "accepted", port: .[1].port, token: .[1].token, key: .[1].key, tree: .[2].tree}' \
+        "$TEST_DIR/offer" "$TEST_DIR/answers" >"$TEST_DIR/accepted"
+    say receive
+    stage a send "$TEST_DIR/accepted" &
+    local send=$!
+    wait_until 20 answered 3
+    say_signs 600 &
+    local signs=$!
+    wait "$send"
+    kill "$signs"
+    say vote
+    wait_until 20 grep -q half "$TEST_DIR/answers"
+    expect_silence_told 5
+    expect_equal "$(phase_of b)" ready
+    stage b vote "" --json
+    expect_status 0
+    keep vote
+    stage a commit "$TEST_DIR/vote" --token - --json
+    keep commit
+    stage b commit "$TEST_DIR/commit" --token - --json
+    keep arrived
+    stage a finish "$TEST_DIR/arrived" --token -
+    expect_status 0
+    expect_runs_on b
+}
+
 secrets_of() { # a|b: where the target's key lies
     printf '/dev/shm/kvm-suite.web1.%x.server\n' "$(stat -c %i "$TEST_DIR/$1")"
 }
