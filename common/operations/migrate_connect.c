@@ -282,6 +282,8 @@ int sending_connect(struct sending *sending, const json_t *answer, struct error 
     sending_say(sending, "connect for the memory");
     if ((own ? connect_own(sending, json_number(answer, "port", 0), deadline, error)
              : connect_stream(sending, answer, deadline, &stream, error)) < 0 ||
+        /* Before QEMU here is changed: so whatever happens, the way back undoes that. */
+        sending_record(sending, error) < 0 ||
         sending_set_up_tls(sending, json_text(answer, "key"), deadline, error) < 0 ||
         migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
         return -1;

@@ -162,10 +162,11 @@ static int start(struct sending *sending, const json_t *accepted, struct error *
     if (stream < 0)
         return -1;
     channel_watch_link(stream);
-    return sending_set_up_tls(sending, json_text(accepted, "key"), deadline, error) < 0 ||
+    return sending_record(sending, error) < 0 ||
+                   sending_set_up_tls(sending, json_text(accepted, "key"), deadline, error) < 0 ||
                    migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0 ||
                    channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error) < 0 ||
-                   sending_record(sending, error) < 0 || sending_begin(sending, error) < 0
+                   sending_begin(sending, error) < 0
                ? -1
                : 0;
 }

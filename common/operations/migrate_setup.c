@@ -9,6 +9,9 @@
 #include "kvm/base/transaction.h"
 #include "kvm/state/hvparams.h"
 
+/* QEMU's own defaults, 6.2 to 10. */
+enum { USUAL_BANDWIDTH = 128 * 1048576, USUAL_DOWNTIME_MS = 300, USUAL_CHANNELS = 2 };
+
 /* Always: the source believes nothing that the target has not confirmed; both pause before the switch, so that the last
  * word is ours; a waiting target holds no image lock; MIGRATION events are logged. */
 static const char *const both_sides[] = {"return-path", "events", "pause-before-switchover"};
@@ -163,6 +166,15 @@ void migrate_reset(struct qmp *qmp, deadline_t deadline)
     qmp_call(qmp, "migrate-set-capabilities", arguments, deadline, NULL, NULL);
     qmp_call(qmp, "migrate-set-parameters",
              memory_json(json_pack("{s:s, s:s}", "tls-creds", "", "tls-hostname", "")), deadline,
+             NULL, NULL);
+    qmp_call(qmp, "migrate-set-parameters",
+             memory_json(json_pack("{s:I, s:i, s:i, s:i, s:s}", "max-bandwidth",
+                                   (json_int_t)USUAL_BANDWIDTH, "downtime-limit", USUAL_DOWNTIME_MS,
+                                   "max-postcopy-bandwidth", 0, "multifd-channels", USUAL_CHANNELS,
+                                   "multifd-compression", "none")),
+             deadline, NULL, NULL);
+    /* A stream that no `migrate` has taken. */
+    qmp_call(qmp, "closefd", memory_json(json_pack("{s:s}", "fdname", "kvm-suite-out")), deadline,
              NULL, NULL);
 }
 

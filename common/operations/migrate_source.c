@@ -239,9 +239,9 @@ static int go(struct sending *sending, struct error *error)
     AUTO_JSON json_t *answer = NULL;
 
     if (sending_accept(sending, &answer, error) < 0 || sending_compare(sending, error) < 0 ||
-        sending_connect(sending, answer, error) < 0 || sending_record(sending, error) < 0 ||
-        copies_begin(sending, answer, error) < 0 || copies_watch(sending, error) < 0 ||
-        sending_begin(sending, error) < 0 || sending_watch(sending, error) < 0)
+        sending_connect(sending, answer, error) < 0 || copies_begin(sending, answer, error) < 0 ||
+        copies_watch(sending, error) < 0 || sending_begin(sending, error) < 0 ||
+        sending_watch(sending, error) < 0)
         return -1;
     if (sending->options->rehearse)
         return 0;

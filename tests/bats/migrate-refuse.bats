@@ -102,6 +102,35 @@ edited() { # STATUS JQ TEXT…
     [[ ! -e $TEST_DIR/ran ]] || fail "the received program was run"
 }
 
+# What a migration sets in QEMU, in one line.
+settings() { # a|b
+    on "$1" qmp web1 query-migrate-capabilities | jq -c '[.[] | select(.state) | .capability]'
+    on "$1" qmp web1 query-migrate-parameters | jq -c '[."tls-creds", ."tls-hostname", ."max-bandwidth", ."downtime-limit", ."multifd-channels"]'
+    on "$1" qmp web1 qom-list '{"path": "/objects"}' | jq -c '[.[].name | select(startswith("kvm-suite"))]'
+}
+
+@test "what was set in QEMU for a migration that does not begin is taken back" {
+    local before
+    begin
+    before=$(settings a)
+    # Somebody else's migration is in the way just then.
+    python3 -c 'import signal, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(1)
+print("ready", flush=True)
+there = listener.accept()
+signal.pause()' "$TEST_DIR/other" >"$TEST_DIR/listening" 3>&- &
+    local listener=$!
+    wait_until 10 grep -q ready "$TEST_DIR/listening"
+    meddle after-receive "$TESTS/bats/qmp $TEST_DIR/a/ctrl/web1.query migrate '{\"uri\": \"unix:$TEST_DIR/other\"}' >/dev/null"
+    migrate a to --port 0 --bandwidth 7 --downtime 123
+    kill "$listener"
+    [[ -e $TEST_DIR/harmed ]] || fail "the harm was not done"
+    expect_refused 1 "the guest runs here as before"
+    expect_equal "$(settings a)" "$before"
+}
+
 @test "the remote command fails" {
     begin
     REMOTE=/nonexistent migrate a to
