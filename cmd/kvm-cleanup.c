@@ -39,8 +39,11 @@ static const struct cli_option option_table[] = {
      1000},
 };
 
-static const char *const usage[] = {"INSTANCE...|--all [--explain] [--force]",
-                                    "INSTANCE... --remove-state [--explain]", NULL};
+static const char *const usage[] = {
+    "INSTANCE...|--all [--explain] [--force] [--parallel N]",
+    "INSTANCE... --remove-state [--explain] [--force] [--parallel N]",
+    NULL,
+};
 
 static const char *const notes[] = {"Without --timeout a clean-up may take 60 seconds.", NULL};
 

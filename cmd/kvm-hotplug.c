@@ -35,14 +35,14 @@ static const char *const usage[] = {
     "INSTANCE check|list",
     "INSTANCE add-disk path=FILE|uri=URI [KEY=VALUE...]|-",
     "INSTANCE del-disk DISK",
-    "INSTANCE add-nic link=LINK [KEY=VALUE...]|-",
+    "INSTANCE add-nic [mode=MODE] [link=LINK] [KEY=VALUE...]|-",
     "INSTANCE del-nic NIC",
-    "INSTANCE mod-nic NIC KEY=VALUE...",
+    "INSTANCE mod-nic NIC KEY=VALUE...|-",
     "INSTANCE resize-disk DISK SIZE [--force]",
     "INSTANCE set-memory MIB [--force]",
     "INSTANCE set-link NIC up|down",
     "INSTANCE change-cdrom PATH|eject [cdrom|cdrom2]",
-    "INSTANCE set-io DISK KEY=VALUE...",
+    "INSTANCE set-io DISK KEY=VALUE...|-",
     NULL,
 };
 

@@ -34,7 +34,7 @@ static const struct cli_option option_table[] = {
      "print the command that opens the serial console", 0, 0},
 };
 
-static const char *const usage[] = {"", "INSTANCE...", "INSTANCE --slots|--events|--console", NULL};
+static const char *const usage[] = {"[INSTANCE...]", "INSTANCE --slots|--events|--console", NULL};
 
 static const char *const notes[] = {
     "Exit status 0 when all the instances named run, 3 when one does not; the list alone is 0.",

@@ -79,11 +79,14 @@ static const struct cli_option option_table[] = {
 };
 
 static const char *const usage[] = {
-    "INSTANCE check|rehearse|to TARGET [--remote COMMAND] [--deadline SECONDS]",
-    "INSTANCE check|rehearse|to localhost --in-place",
-    "INSTANCE status|cancel|recover",
-    "INSTANCE offer TARGET; accept <OFFER; send <ACCEPTED",
-    "INSTANCE vote|commit|abort|finish [--token TOKEN]",
+    "INSTANCE check|rehearse|to TARGET [--remote COMMAND] [--address ADDRESS] [OPTION...]",
+    "INSTANCE check|rehearse|to localhost --in-place [OPTION...]",
+    "INSTANCE status|cancel",
+    "INSTANCE recover [--remote COMMAND]",
+    "INSTANCE offer TARGET [OPTION...]",
+    "INSTANCE accept|send [OPTION...]",
+    "INSTANCE vote",
+    "INSTANCE commit|abort|finish [--token TOKEN]",
     NULL,
 };
 

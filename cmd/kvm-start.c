@@ -38,8 +38,12 @@ static const struct cli_option option_table[] = {
      1000},
 };
 
-static const char *const usage[] = {"FILE|DIR|-...|--all [--paused] [--dry-run]",
-                                    "--adopt NAME|PID [FILE]", NULL};
+static const char *const usage[] = {
+    "FILE|DIR|-... [--paused] [--parallel N]",
+    "--all [--paused] [--parallel N]",
+    "--adopt INSTANCE [FILE]",
+    NULL,
+};
 
 static const char *const notes[] = {
     "FILE is an instance definition, see kvm-instance(5); - reads it from standard input.",

@@ -40,8 +40,11 @@ static const struct cli_option option_table[] = {
 };
 
 static const char *const usage[] = {
-    "INSTANCE...|--all [--timeout SECONDS] [--kill-after SECONDS] [--reboot]",
-    "INSTANCE...|--all --force [--reboot]", "INSTANCE...|--all --reset", NULL};
+    "INSTANCE...|--all [--timeout SECONDS] [--kill-after SECONDS] [--reboot] [--parallel N]",
+    "INSTANCE...|--all --force [--reboot] [--parallel N]",
+    "INSTANCE...|--all --reset [--parallel N]",
+    NULL,
+};
 
 static const char *const notes[] = {
     "Without --timeout the guest has 120 seconds. When the time is up it still runs (exit 6).",

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 80, HELP_COLUMN = 26 };
+#include "kvm/base/memory.h"
+
+enum { WIDTH = 80, HELP_COLUMN = 26, KEY_COLUMN = 12 };
 
 /* The words of the manual pages, by number. */
 static const char *const exit_words[] = {
@@ -83,6 +85,12 @@ static void print_option(const struct cli_option *option)
     wrap(option->help, HELP_COLUMN, HELP_COLUMN);
 }
 
+/* NULL: the action has none. */
+static const char *const *keys_of(const struct cli_command *command, const char *action)
+{
+    return command->action_keys != NULL ? command->action_keys(action) : NULL;
+}
+
 static void print_usage(const struct cli_command *command)
 {
     for (size_t i = 0; command->usage[i] != NULL; i++) {
@@ -92,11 +100,40 @@ static void print_usage(const struct cli_command *command)
     }
 }
 
+static void print_action(const char *action, const char *const *keys)
+{
+    AUTO_FREE char *text = memory_copy(keys[0]);
+
+    for (size_t i = 1; keys[i] != NULL; i++) {
+        AUTO_FREE char *before = text;
+        text = memory_format("%s, %s", before, keys[i]);
+    }
+    printf("  %-*s", KEY_COLUMN - 2, action);
+    wrap(text, KEY_COLUMN, KEY_COLUMN);
+}
+
+static void print_keys(const struct cli_command *command)
+{
+    bool any = false;
+
+    for (size_t i = 0; command->actions != NULL && command->actions[i] != NULL; i++) {
+        const char *action = command->actions[i];
+        const char *const *keys = keys_of(command, action);
+        if (keys == NULL || keys[0] == NULL)
+            continue;
+        if (!any)
+            printf("\nKeys:\n");
+        any = true;
+        print_action(action, keys);
+    }
+}
+
 void cli_print_help(const struct cli_command *command)
 {
     print_usage(command);
     putchar('\n');
     wrap(command->summary, 0, 0);
+    print_keys(command);
     if (command->option_count > 0 && command->options[0].kind != CLI_HEADING)
         printf("\nOptions:\n");
     for (size_t i = 0; i < command->option_count; i++)
@@ -125,9 +162,9 @@ static void print_words(const struct cli_option *options, size_t count, bool arg
     }
 }
 
-static void print_keys(const struct cli_command *command, const char *action)
+static void print_key_words(const struct cli_command *command, const char *action)
 {
-    const char *const *keys = command->action_keys != NULL ? command->action_keys(action) : NULL;
+    const char *const *keys = keys_of(command, action);
 
     for (; keys != NULL && *keys != NULL; keys++)
         printf("key:%s:%s\n", action, *keys);
@@ -143,6 +180,6 @@ void cli_print_words(const struct cli_command *command)
         printf("operand:%s\n", command->operand);
     for (size_t i = 0; command->actions != NULL && command->actions[i] != NULL; i++) {
         printf("action:%s\n", command->actions[i]);
-        print_keys(command, command->actions[i]);
+        print_key_words(command, command->actions[i]);
     }
 }

@@ -21,6 +21,20 @@ manual_options() { # PROGRAM: the same out of its manual's list items
         sed -E 's/^-(-[a-z0-9-]+) Ns Op .*$/-\1/; s/^-(-[a-z0-9-]+) Ar ([A-Z=]+)$/-\1 \2/; s/^-([a-z]) , Fl (-[a-z0-9-]+)$/-\1 -\2/' | sort
 }
 
+# One synopsis a line; how blanks stand around "|" and "..." is each format's own.
+one_synopsis_a_line() { # PROGRAM
+    tr -s ' \n' ' ' | sed -E 's/ *\| */|/g; s/ +\.\.\./.../g; s/ \[common options\]//g; s/ ('"$1"' )/\n\1/g; s/ *$//' | sed 's/ *$//' | grep .
+}
+
+help_synopses() { # PROGRAM
+    "$BUILD/$1" --help | sed -n 's/^Usage: / /; /^$/q; p' | one_synopsis_a_line "$1"
+}
+
+manual_synopses() { # PROGRAM
+    mandoc -T ascii -O width=1000 "$SOURCE/man/$1.8" | sed 's/.\x08//g' | sed -n '/^SYNOPSIS/,/^DESCRIPTION/{/^[A-Z]/!p}' |
+        one_synopsis_a_line "$1"
+}
+
 # One completion as bash would ask for it: the last word is the one at the cursor.
 complete_words() { # WORD…
     # shellcheck disable=SC2016  # expanded by the bash that is started
@@ -51,6 +65,30 @@ some_instances() { # DIRECTORY NAME…
     for program in $(programs); do
         [[ -n $(help_options "$program") ]] || fail "$program --help has no options"
         diff <(help_options "$program") <(manual_options "$program") || fail "$program: '<' --help, '>' manual"
+        diff <(help_options "$program" | grep -o -e '--[a-z0-9-]*' | sort) \
+            <("$BUILD/$program" --complete-words | grep '^--' | sort) || fail "$program: '<' --help, '>' completion"
+    done
+}
+
+@test "--help has the keys of each action" {
+    local words
+    words=$("$BUILD/kvm-hotplug" --complete-words | sed -n 's/^key://p' | sort)
+    [[ -n $words ]]
+    diff <("$BUILD/kvm-hotplug" --help | sed -n '/^Keys:/,/^$/p' | sed 1d | awk '
+        /^  [a-z]/ { action = $1; $1 = "" }
+        { gsub(/,/, ""); for (i = 1; i <= NF; i++) if ($i != "") print action ":" $i }' | sort) <(echo "$words")
+}
+
+@test "the synopses of --help and manual are the same, and have every option and action" {
+    local program option action
+    for program in $(programs); do
+        diff <(help_synopses "$program") <(manual_synopses "$program") || fail "$program: '<' --help, '>' manual"
+        for option in $("$BUILD/$program" --help | sed '/^Common options/,$d' | grep -oE '^ +(-[a-z], )?--[a-z0-9-]+' | grep -oE -e '--.*'); do
+            help_synopses "$program" | grep -qE -e "$option( |=|\[|\]|\||\$)|\[OPTION\.\.\.\]" || fail "$program $option"
+        done
+        for action in $("$BUILD/$program" --complete-words | sed -n '/^action:serve$\|^action:pipe$/d; s/^action://p'); do # these nobody types
+            help_synopses "$program" | grep -qE -e "[ |]$action( |\||$)" || fail "$program $action"
+        done
     done
 }
 
@@ -58,6 +96,41 @@ some_instances() { # DIRECTORY NAME…
     local manual
     for manual in "$SOURCE"/man/*; do
         mandoc -Tlint -W warning "$manual" || fail "$manual"
+    done
+}
+
+# Of a pager's 80 columns; and groff does not wrap what stands in a table's row, as mandoc does.
+@test "no manual is wider than a terminal" {
+    local manual
+    for manual in "$SOURCE"/man/*; do
+        ! mandoc -T utf8 -O width=78 "$manual" | sed 's/.\x08//g' | LC_ALL=C.UTF-8 grep -E '^.{81,}' || fail "$manual"
+        ! awk '
+            /^\.Bl -column/ { inside = 1; columns = 0; split("", width) }
+            inside && /^\.It/ {
+                gsub(/^\.It |(Sy|Ql|Ev|Cm|Ic|Pa) |\\/, "")
+                gsub(/ , /, ", ")
+                columns = split($0, cell, / Ta /)
+                for (i = 1; i <= columns; i++)
+                    if (length(cell[i]) > width[i])
+                        width[i] = length(cell[i])
+            }
+            inside && /^\.El/ { # up to four columns have four blanks between them, many have one
+                total = 5 + (columns - 1) * (columns <= 4 ? 4 : columns == 5 ? 3 : 1)
+                for (i = 1; i <= columns; i++)
+                    total += width[i]
+                inside = 0
+            }
+            total > 78 { print "line " FNR ": the table before it needs " total " columns" }
+            { total = 0 }' "$manual" | grep . || fail "$manual"
+    done
+}
+
+@test "no word of a manual is taken for markup, or swallowed by it" {
+    local manual
+    for manual in "$SOURCE"/man/*; do
+        ! grep -nE '^\.It (.* )?(An|At|In|Me|To|Do) |^\.It ".*", |^\.It [^"]* "' "$manual" || fail "$manual"
+        # shellcheck disable=SC1112 # mandoc's own quotes are looked for
+        ! mandoc -T utf8 -O width=1000 "$manual" | sed 's/.\x08//g' | LC_ALL=C.UTF-8 grep -nE '‘[^’]*‘|‘ | ’|[^.] [,;:)]( |$)' || fail "$manual"
     done
 }
 
@@ -134,9 +207,13 @@ some_instances() { # DIRECTORY NAME…
     diff <(sed -n 's/^action://p' <<<"$words" | sort) \
         <(sed -n '/^\.Ss Actions/,/^\.Ss Keys/s/^\.It Cm //p' "$manual" | sort) || fail "actions: '<' program, '>' manual"
     diff <(sed -n 's/^key://p' <<<"$words" | sort) \
-        <(sed -n '/^\.Ss Keys/,/^\.El/s/^\.It \([a-z].*\) Ta \(.*\) Ta .*/\1|\2/p' "$manual" | awk -F '|' '{
-            for (k = split($1, keys, " , "); k > 0; k--)
-                for (a = split($2, actions, ", "); a > 0; a--)
+        <(awk '/^\.Ss Keys/, /^\.El/' "$manual" | sed -n 's/^\.It \(.*\) Ta .*/\1/p' | awk '{
+            if (sub(/^Sy Keys of /, "")) {
+                count = split($0, actions, ", ")
+                next
+            }
+            for (k = split($0, keys, " , "); k > 0; k--)
+                for (a = count; a > 0; a--)
                     print actions[a] ":" keys[k]
         }' | sort) || fail "keys: '<' program, '>' manual"
 }
