@@ -118,6 +118,16 @@ int source_abort(struct session *session, deadline_t deadline, struct error *err
     return 0;
 }
 
+void source_drop_stream(const struct session *session, deadline_t deadline)
+{
+    AUTO_QMP struct qmp *qmp =
+        session_is_live(session) ? target_monitor(session, deadline, NULL) : NULL;
+
+    if (qmp != NULL)
+        qmp_call(qmp, "closefd", memory_json(json_pack("{s:s}", "fdname", "kvm-suite-out")),
+                 deadline, NULL, NULL);
+}
+
 int source_continue(struct session *session, deadline_t deadline, struct error *error)
 {
     AUTO_FREE char *path = rundir_path(session->rundir, RUNDIR_QMP, session->name);

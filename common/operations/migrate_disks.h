@@ -85,7 +85,15 @@ int copies_cancel(struct qmp *qmp, deadline_t deadline, struct error *error);
 
 /* ---- migrate_landing.c, the target: places for them ---- */
 
+/* Where a path leads: resolved once, by descriptors from then on. */
+struct place {
+    int directory, there; /* what is there; -1: nothing */
+    char *real;
+    const char *name; /* in the directory; the end of `real` */
+};
+
 struct landing {
+    struct place place;
     size_t index; /* of the disk in the instance */
     char *path;
     int64_t size, used;
@@ -97,12 +105,13 @@ struct landing {
 struct landings {
     struct landing *items;
     size_t count;
+    const struct node *node;
     bool overwrite;
 };
 
 /* The disks of a request, which is a stranger's; their places become those of the instance. Nothing is touched. */
-int landing_read(const json_t *request, struct instance *instance, struct landings *landings,
-                 struct error *error);
+int landing_read(const json_t *request, const struct node *node, struct instance *instance,
+                 struct landings *landings, struct error *error);
 /* Everything that could fail here, all at once; marks what is the source's own storage. */
 void landing_check(const struct instance *instance, struct landings *landings,
                    struct messages *problems, struct messages *warnings);

@@ -21,11 +21,12 @@
 /* All disks of an instance together still fit into a number. */
 static const int64_t SIZE_MOST = INT64_MAX >> 8;
 
-enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200, NAME_SIZE = 128 };
+enum { SECTOR = 512, LOCKS_FIRST = 100, LOCKS_COUNT = 200 };
 
 void landing_release(struct landings *landings)
 {
     for (size_t i = 0; i < landings->count; i++) {
+        place_release(&landings->items[i].place);
         free(landings->items[i].path);
         free(landings->items[i].identity);
     }
@@ -51,23 +52,15 @@ static bool is_taken(const struct landings *landings, int index)
     return false;
 }
 
-/* "/dev/GROUP/VOLUME", and nothing below. */
-static bool names_volume(const char *path, char group[NAME_SIZE], char volume[NAME_SIZE])
-{
-    char rest[2];
-    return strlen(path) < NAME_SIZE &&
-           sscanf(path, "/dev/%127[^/]/%127[^/]%1s", group, volume, rest) == 2;
-}
-
 /* Where Ganeti looks for it, and what it takes it for: a volume that became a file is one. */
 static void tell_place(struct disk *disk, const char *path)
 {
-    char group[NAME_SIZE], volume[NAME_SIZE];
+    char group[PLACE_NAME_SIZE], volume[PLACE_NAME_SIZE];
     bool device = strncmp(path, "/dev/", 5) == 0;
     bool was_volume = strcmp(disk->dev_type, "plain") == 0 || strcmp(disk->dev_type, "lvm") == 0;
     json_t *logical = NULL;
 
-    if (was_volume && names_volume(path, group, volume)) {
+    if (was_volume && place_names_volume(path, group, volume)) {
         logical = json_pack("[ss]", group, volume);
     } else if (!device || was_volume || strcmp(disk->dev_type, "file") == 0) {
         logical = json_pack("[ss]", "loop", path);
@@ -110,7 +103,8 @@ static int read_one(const json_t *given, struct instance *instance, struct landi
     disk_settings(&instance->disks[index], instance, &settings);
     landings->items = memory_resize(landings->items, landings->count + 1, sizeof(*landings->items));
     landings->items[landings->count++] =
-        (struct landing){.index = (size_t)index,
+        (struct landing){.place = {.directory = -1, .there = -1},
+                         .index = (size_t)index,
                          .path = memory_copy(path),
                          .size = size,
                          .used = used,
@@ -120,13 +114,14 @@ static int read_one(const json_t *given, struct instance *instance, struct landi
     return 0;
 }
 
-int landing_read(const json_t *request, struct instance *instance, struct landings *landings,
-                 struct error *error)
+int landing_read(const json_t *request, const struct node *node, struct instance *instance,
+                 struct landings *landings, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
     size_t i;
     json_t *one;
 
+    landings->node = node;
     landings->overwrite = json_truth(request, "overwrite", false);
     json_array_foreach (json_member(request, "disks"), i, one)
         if (read_one(one, instance, landings, error) < 0)
@@ -138,46 +133,10 @@ int landing_read(const json_t *request, struct instance *instance, struct landin
 
 /* ---- places ---- */
 
-/* A request comes from another node: it must not plant a file where this one looks for programs, units or jobs. */
-static bool is_system_place(const char *path)
-{
-    static const char *const places[] = {
-        "/bin",  "/boot", "/dev", "/etc",  "/lib", "/lib32", "/lib64",     "/libx32",
-        "/proc", "/root", "/run", "/sbin", "/sys", "/usr",   "/var/spool", NULL};
-
-    for (size_t i = 0; places[i] != NULL; i++) {
-        size_t length = strlen(places[i]);
-        if (strncmp(path, places[i], length) == 0 && (path[length] == '/' || path[length] == '\0'))
-            return true;
-    }
-    return strstr(path, "/.") != NULL;
-}
-
-int landing_directory(const char *path, const char **name, struct error *error)
-{
-    const char *slash = strrchr(path, '/');
-    AUTO_FREE char *above = memory_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
-    AUTO_FREE char *real = realpath(above, NULL);
-
-    *name = slash + 1;
-    if (real == NULL && errno == ENOENT)
-        return error_set(error, STATUS_STATE, "%s: there is no directory %s, make it first", path,
-                         above);
-    if (real == NULL)
-        return error_errno(error, STATUS_STATE, "%s", above);
-    if (is_system_place(real) || (*name)[0] == '.')
-        return error_set(error, STATUS_STATE,
-                         "%s: refused, disks are not made in directories of the system or in "
-                         "hidden ones",
-                         path);
-    int directory = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return directory < 0 ? error_errno(error, STATUS_STATE, "%s", above) : directory;
-}
-
 /* On a file system that can't, the disk is made by hand and taken with --overwrite-disks. */
-int landing_unnamed(int directory, const struct landing *landing, int flags, struct error *error)
+int landing_unnamed(const struct landing *landing, int flags, struct error *error)
 {
-    int file = openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
+    int file = openat(landing->place.directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
 
     if (file >= 0)
         return file;
@@ -211,7 +170,7 @@ static bool is_same(const struct landing *landing, const struct stat *status)
 static int check_device(const struct landing *landing, struct error *error)
 {
     uint64_t size = 0;
-    AUTO_CLOSE int device = open(landing->path, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+    AUTO_CLOSE int device = place_reopen(&landing->place, O_RDWR | O_EXCL);
 
     if (device < 0 && errno == EBUSY)
         return error_set(error, STATUS_STATE, "%s: in use, mounted or part of something",
@@ -233,11 +192,9 @@ static int check_device(const struct landing *landing, struct error *error)
 static int check_existing(const struct landings *landings, struct landing *landing,
                           struct error *error)
 {
-    const char *name;
     struct stat status;
-    AUTO_CLOSE int there = open(landing->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-    if (there < 0 || fstat(there, &status) < 0)
+    if (fstat(landing->place.there, &status) < 0)
         return error_errno(error, STATUS_STATE, "%s", landing->path);
     landing->exists = true;
     landing->same = is_same(landing, &status);
@@ -249,46 +206,46 @@ static int check_existing(const struct landings *landings, struct landing *landi
                          "does that, --disk-path takes another place, and storage that both nodes "
                          "share is left out by naming the others in --copy-disks=DISK,...",
                          landing->path);
-    if (is_in_use(there))
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+        return error_set(error, STATUS_STATE, "%s: neither a file nor a block device",
+                         landing->path);
+    if (place_check_allowed(landings->node, landing->path, &landing->place, error) < 0)
+        return -1;
+    if (is_in_use(landing->place.there))
         return error_set(error, STATUS_STATE, "%s: in use by another instance", landing->path);
     if (S_ISBLK(status.st_mode))
         return check_device(landing, error);
-    if (!S_ISREG(status.st_mode))
-        return error_set(error, STATUS_STATE, "%s: neither a file nor a block device",
-                         landing->path);
-    AUTO_FREE char *real = realpath(landing->path, NULL);
-    AUTO_CLOSE int directory = landing_directory(real != NULL ? real : landing->path, &name, error);
-    return directory < 0 ? -1 : 0;
+    if (status.st_nlink > 1)
+        return error_set(error, STATUS_STATE,
+                         "%s: is there under %lu names and is not overwritten; take another place "
+                         "with --disk-path",
+                         landing->path, (unsigned long)status.st_nlink);
+    return 0;
 }
 
 /* An unnamed file is made for a moment: it shows all that could be in the way, and leaves no trace. */
-static int check_new(const struct landing *landing, int flags, struct error *error)
+static int check_new(const struct landings *landings, const struct landing *landing, int flags,
+                     struct error *error)
 {
-    const char *name;
-
     if (strncmp(landing->path, "/dev/", 5) == 0)
         return error_set(error, STATUS_STATE,
                          "%s: there is no such device; make it with %lld bytes (lvcreate -L %lldb "
                          "...) and give --overwrite-disks, or take another place with --disk-path",
                          landing->path, (long long)landing->size, (long long)landing->size);
-    AUTO_CLOSE int directory = landing_directory(landing->path, &name, error);
-    if (directory < 0)
+    if (place_check_allowed(landings->node, landing->path, &landing->place, error) < 0)
         return -1;
-    AUTO_CLOSE int file = landing_unnamed(directory, landing, flags, error);
+    AUTO_CLOSE int file = landing_unnamed(landing, flags, error);
     return file < 0 ? -1 : 0;
 }
 
 int landing_look(const struct landings *landings, struct landing *landing, int flags,
                  struct error *error)
 {
-    struct stat status;
-
     landing->exists = landing->same = false;
-    if (lstat(landing->path, &status) == 0)
-        return check_existing(landings, landing, error);
-    if (errno != ENOENT && errno != ENOTDIR)
-        return error_errno(error, STATUS_STATE, "%s", landing->path);
-    return check_new(landing, flags, error);
+    if (place_open(landing->path, &landing->place, error) < 0)
+        return -1;
+    return landing->place.there >= 0 ? check_existing(landings, landing, error)
+                                     : check_new(landings, landing, flags, error);
 }
 
 /* ---- space ---- */
@@ -297,13 +254,12 @@ static bool measure(const struct landing *landing, dev_t *device, int64_t *free_
 {
     struct stat status;
     struct statvfs space;
-    struct error ignored;
-    const char *name;
+    int directory = landing->place.directory;
 
-    if (landing->same || (stat(landing->path, &status) == 0 && !S_ISREG(status.st_mode)))
-        return false;
-    AUTO_CLOSE int directory = landing_directory(landing->path, &name, &ignored);
-    if (directory < 0 || fstat(directory, &status) < 0 || fstatvfs(directory, &space) < 0)
+    if (landing->same || directory < 0 ||
+        (landing->place.there >= 0 &&
+         (fstat(landing->place.there, &status) < 0 || !S_ISREG(status.st_mode))) ||
+        fstat(directory, &status) < 0 || fstatvfs(directory, &space) < 0)
         return false;
     *device = status.st_dev;
     *free_bytes = (int64_t)(space.f_bavail * space.f_frsize);

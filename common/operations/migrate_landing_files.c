@@ -52,12 +52,8 @@ static int make_unnamed(const struct landing *landing, int *file, json_t *record
                         struct error *error)
 {
     struct birth birth;
-    const char *name;
-    AUTO_CLOSE int directory = landing_directory(landing->path, &name, error);
 
-    if (directory < 0)
-        return -1;
-    *file = landing_unnamed(directory, landing, 0, error);
+    *file = landing_unnamed(landing, 0, error);
     if (*file < 0)
         return -1;
     if (fill(*file, landing) < 0 || fsync(*file) < 0 ||
@@ -70,13 +66,11 @@ static int make_unnamed(const struct landing *landing, int *file, json_t *record
 
 static int give_name(const struct landing *landing, int file, struct error *error)
 {
-    const char *name;
     AUTO_FREE char *unnamed = memory_format("/proc/self/fd/%d", file);
-    AUTO_CLOSE int directory = landing_directory(landing->path, &name, error);
+    const struct place *place = &landing->place;
 
-    if (directory < 0)
-        return -1;
-    return linkat(AT_FDCWD, unnamed, directory, name, AT_SYMLINK_FOLLOW) < 0 || fsync(directory) < 0
+    return linkat(AT_FDCWD, unnamed, place->directory, place->name, AT_SYMLINK_FOLLOW) < 0 ||
+                   fsync(place->directory) < 0
                ? error_errno(error, STATUS_FAILED, "%s", landing->path)
                : 0;
 }
@@ -85,7 +79,7 @@ static int give_name(const struct landing *landing, int file, struct error *erro
 static int take_over(const struct landing *landing, struct error *error)
 {
     struct stat status;
-    AUTO_CLOSE int there = open(landing->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    AUTO_CLOSE int there = place_reopen(&landing->place, O_RDWR);
 
     if (there < 0 || fstat(there, &status) < 0)
         return error_errno(error, STATUS_FAILED, "%s", landing->path);
@@ -146,7 +140,8 @@ static bool was_made(const json_t *record, const struct birth *birth)
 
 static int remove_one(const json_t *record, struct messages *warnings, struct error *error)
 {
-    const char *path = json_text(record, "path"), *name;
+    const char *path = json_text(record, "path");
+    AUTO_PLACE struct place place = {.directory = -1, .there = -1};
     struct birth birth;
 
     if (path == NULL || json_text(record, "inode") == NULL)
@@ -156,14 +151,14 @@ static int remove_one(const json_t *record, struct messages *warnings, struct er
             return 0;
         return error_errno(error, STATUS_INCOMPLETE, "%s", path);
     }
+    if (place_open(path, &place, error) < 0 ||
+        tell_birth(place.directory, place.name, AT_SYMLINK_NOFOLLOW, &birth) < 0)
+        return error_append(error, "; %s is left", path);
     if (!was_made(record, &birth)) {
         messages_add(warnings, "%s: is not the file that was made for the disk, left alone", path);
         return 0;
     }
-    AUTO_CLOSE int directory = landing_directory(path, &name, error);
-    if (directory < 0)
-        return -1;
-    return unlinkat(directory, name, 0) < 0 || fsync(directory) < 0
+    return unlinkat(place.directory, place.name, 0) < 0 || fsync(place.directory) < 0
                ? error_errno(error, STATUS_INCOMPLETE, "%s", path)
                : 0;
 }

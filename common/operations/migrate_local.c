@@ -207,6 +207,7 @@ static int abort_side(struct local *local, struct error *error)
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
     if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
         return -1;
+    source_drop_stream(&local->session, clock_deadline(LOOK_MS));
     local_say(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
                                    "abort --token %s",
                                    local->name, token != NULL ? token : "?"));

@@ -226,6 +226,7 @@ static void go_back(struct sending *sending, struct error *error)
         error_append(error, "; going back: %s", second.text);
         return;
     }
+    source_drop_stream(&sending->session, clock_deadline(SETTLE_MS));
     error_append(error, "; the guest runs here as before; on %s: kvm-migrate %s abort --token %s",
                  sending->options->target, sending->name, sending->abort_token);
 }

@@ -179,6 +179,8 @@ int source_commit(struct session *session, const char *token, deadline_t deadlin
 
 /* Back to running here: cancel what is under way, continue the guest, verify; "sending" → none. */
 int source_abort(struct session *session, deadline_t deadline, struct error *error);
+/* The stream that no `migrate` has taken. After the target was told, whose QEMU would complain of its end otherwise. */
+void source_drop_stream(const struct session *session, deadline_t deadline);
 /* After a source_abort that could go back but not run the guest yet (the phase is none): again. */
 int source_continue(struct session *session, deadline_t deadline, struct error *error);
 /* The target knows: no record of the migration is needed any more. */

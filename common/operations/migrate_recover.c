@@ -101,6 +101,7 @@ static int tell_target(struct local *local, const char *done, struct error *erro
                             "--token %s",
                             local->name, migration_text(runtime, "peer"), local->name, token);
     }
+    source_drop_stream(&local->session, clock_deadline(RECOVER_LOOK_MS));
     /* The images are free from here on. */
     if (session_is_live(&local->session) &&
         source_continue(&local->session, clock_deadline(LOCAL_MS), error) < 0)

@@ -197,7 +197,8 @@ static int plan_incoming(struct serving *serving, const json_t *request, struct 
         return error_set(error, STATUS_USAGE, "the request has no plan of the migration");
     if (serving_open_rundir(serving, true, error) < 0 ||
         serving_take_instance(serving, request, &serving->received, error) < 0 ||
-        landing_read(request, &serving->received.instance, &serving->landings, error) < 0 ||
+        landing_read(request, serving->node, &serving->received.instance, &serving->landings,
+                     error) < 0 ||
         session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
                      clock_deadline(serving->options->wait_lock_ms), error) < 0)
         return -1;

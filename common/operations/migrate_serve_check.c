@@ -185,14 +185,14 @@ static void check_port(struct serving *serving, const json_t *request, struct fi
 }
 
 /* Disks that are to be copied are not there yet: they are looked at here, and what kvm-start would check of them is not. */
-static int check_landings(const json_t *request, struct runtime *received,
-                          struct findings *findings, struct error *error)
+static int check_landings(const struct serving *serving, const json_t *request,
+                          struct runtime *received, struct findings *findings, struct error *error)
 {
     AUTO_LANDINGS struct landings landings = {0};
     struct instance *instance = &received->instance;
 
     findings->same = memory_json(json_array());
-    if (landing_read(request, instance, &landings, error) < 0)
+    if (landing_read(request, serving->node, instance, &landings, error) < 0)
         return -1;
     landing_check(instance, &landings, &findings->problems, &findings->warnings);
     for (size_t k = instance->disk_count; k-- > 0;) {
@@ -228,7 +228,7 @@ static void check_instance(struct serving *serving, const json_t *request,
     struct error error = {0};
 
     if (serving_take_instance(serving, request, &received, &error) < 0 ||
-        check_landings(request, &received, findings, &error) < 0) {
+        check_landings(serving, request, &received, findings, &error) < 0) {
         add_problem(findings, &error);
         return;
     }

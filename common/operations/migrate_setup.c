@@ -173,9 +173,6 @@ void migrate_reset(struct qmp *qmp, deadline_t deadline)
                                    "max-postcopy-bandwidth", 0, "multifd-channels", USUAL_CHANNELS,
                                    "multifd-compression", "none")),
              deadline, NULL, NULL);
-    /* A stream that no `migrate` has taken. */
-    qmp_call(qmp, "closefd", memory_json(json_pack("{s:s}", "fdname", "kvm-suite-out")), deadline,
-             NULL, NULL);
 }
 
 json_t *migrate_query(struct qmp *qmp, deadline_t deadline, struct error *error)

@@ -166,7 +166,10 @@ static void undo(struct sending *sending, struct error *error)
         return;
     }
     AUTO_JSON json_t *answer = NULL;
-    if (sending->accepted && abort_target(sending, &answer, &second) < 0) {
+    bool untold = sending->accepted && abort_target(sending, &answer, &second) < 0;
+    if (sending->recorded && !dead)
+        source_drop_stream(&sending->session, clock_deadline(SETTLE_MS));
+    if (untold) {
         say_untold(sending, dead, stands, error);
         copies_tell_remains(&sending->copies, sending->options->target, error);
         return;

@@ -18,8 +18,8 @@ static const char *const beparams_ignored[] = {"auto_balance", "always_failover"
                                                NULL};
 static const char *const nicparams_known[] = {"mode", "link", "vlan", NULL};
 static const char *const nic_modes[] = {"bridged", "routed", "openvswitch", NULL};
-static const char *const node_known[] = {"hvparams", "beparams",  "nicparams",
-                                         "uid_pool", "state_dir", NULL};
+static const char *const node_known[] = {"hvparams",  "beparams",    "nicparams", "uid_pool",
+                                         "state_dir", "disk_places", NULL};
 
 /* "4000" or "4000-4019". Root and 2^32-1, which means "no uid", are never in a pool. */
 static bool parse_range(const char *text, int64_t *first, int64_t *last)
@@ -105,6 +105,22 @@ static void check_nicparams(const json_t *given, const struct check *check)
     check_text(check, given, "vlan");
 }
 
+static void check_places(const struct check *check, const json_t *defaults)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (check_array(check, defaults, "disk_places"), i, one) {
+        AUTO_FREE char *key = memory_format("disk_places[%zu]", i);
+        if (!json_is_string(one))
+            check_fail(check, key, one, "must be a string");
+        else if (!check_is_path(json_string_value(one)))
+            check_fail(check, key, one,
+                       "must be an absolute path without \".\", \"..\" or empty "
+                       "components");
+    }
+}
+
 static void check_defaults(const struct node *node, struct messages *problems)
 {
     AUTO_FREE char *prefix = memory_format("%s: ", node->source);
@@ -125,6 +141,7 @@ static void check_defaults(const struct node *node, struct messages *problems)
         check_nicparams(part, &(struct check){nicparams, problems});
 
     check_path(&check, node->defaults, "state_dir");
+    check_places(&check, node->defaults);
     AUTO_FREE uint32_t *uids = NULL;
     size_t count;
     struct error fault;

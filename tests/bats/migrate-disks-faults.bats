@@ -123,6 +123,11 @@ driver() {
     truncate -s 9M "$TEST_DIR/larger"
     loop=$(losetup --show -f "$TEST_DIR/larger")
     migrate a check --copy-disks --disk-path "first=$loop" --overwrite-disks
+    expect_status 3
+    expect_error "conf-b/kvm-defaults.json: disk_places: must name \"/dev\""
+    expect_error "(current value: not set, which allows logical volumes only)"
+    jq -n '{disk_places: ["/dev", $ARGS.positional[0]]}' --args "$TEST_DIR" >"$TEST_DIR/conf-b/kvm-defaults.json"
+    migrate a check --copy-disks --disk-path "first=$loop" --overwrite-disks
     losetup -d "$loop"
     expect_status 3
     expect_error "has 9437184 bytes, the disk 8388608"
@@ -266,6 +271,48 @@ expect_refusal() { # JQ TEXT
     expect_refusal '.disks[0].uuid = "00000000-0000-4000-8000-000000000000"' "no writable one of the instance"
     expect_refusal '.disks += .disks' "no writable one of the instance"
     expect_refusal '.disks[0] = "first"' "no writable one of the instance"
+}
+
+elsewhere_is_untouched() { # TEXT…: what copy says
+    local text
+    expect_status 3
+    for text in "$@"; do
+        expect_error "$text"
+    done
+    expect_equal "$(cat "$elsewhere/data")" precious
+    expect_equal "$(ls "$elsewhere")" data
+    expect_runs_on a
+}
+
+@test "what is no disk is not overwritten, also not through a link; the node file says where disks may be" {
+    prepare
+    elsewhere=$(mktemp -d /var/cache/ks.XXXXXX)
+    echo precious >"$elsewhere/data"
+    there=$elsewhere/data
+    copy --overwrite-disks
+    elsewhere_is_untouched "$there: refused: $TEST_DIR/conf-b/kvm-defaults.json: disk_places: must name \"$elsewhere\" or a directory above it" \
+        "(current value: not set, which allows to overwrite files below /srv, /mnt and the like only); put it there"
+    ln -s "$elsewhere" "$TEST_DIR/there/link"
+    ln -s "$elsewhere/data" "$TEST_DIR/there/file"
+    for there in "$TEST_DIR/there/link/data" "$TEST_DIR/there/file"; do
+        copy --overwrite-disks
+        elsewhere_is_untouched "must name \"$elsewhere\""
+    done
+    jq -n '{disk_places: [$ARGS.positional[0]]}' --args "$TEST_DIR/there" >"$TEST_DIR/conf-b/kvm-defaults.json"
+    for there in "$TEST_DIR/there/link/data" "$TEST_DIR/there/file" "$TEST_DIR/there/link/new" "$elsewhere/new" "$TEST_DIR/first.new"; do
+        copy --overwrite-disks
+        elsewhere_is_untouched "(current value: [\"$TEST_DIR/there\"])"
+    done
+    echo precious >"$TEST_DIR/there/one"
+    ln "$TEST_DIR/there/one" "$TEST_DIR/other"
+    there=$TEST_DIR/there/one
+    copy --overwrite-disks
+    elsewhere_is_untouched "is there under 2 names and is not overwritten"
+    there=$TEST_DIR/there/first.img
+    copy
+    expect_status 0
+    expect_runs_on b
+    rm -rf "$elsewhere"
 }
 
 @test "status tells how far the disks are; cancel, the deadline and Ctrl-C end it" {

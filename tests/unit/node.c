@@ -99,6 +99,26 @@ TEST(bad_files, "what is no object, no JSON or writable by others is refused")
     return true;
 }
 
+TEST(places, "disk_places is a list of normalised absolute paths")
+{
+    static const char *const wrong[] = {"\"/srv\"",          "[1]",        "[\"srv\"]", "[\"\"]",
+                                        "[\"/srv/../etc\"]", "[\"/srv/\"]"};
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_NODE struct node good = {0};
+    CHECK_NUMBER(open_with(&scratch, "{\"disk_places\": [\"/srv\", \"/dev/vg0\"]}", &good, NULL),
+                 0);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        AUTO_SCRATCH struct scratch other = scratch_begin();
+        AUTO_FREE char *text = memory_format("{\"disk_places\": %s}", wrong[i]);
+        AUTO_NODE struct node node = {0};
+        struct error error = {0};
+        CHECK_NUMBER(open_with(&other, text, &node, &error), -1);
+        CHECK_NUMBER(error.status, STATUS_USAGE);
+        CHECK_HAS(error.text, "kvm-defaults.json: disk_places");
+    }
+    return true;
+}
+
 TEST(pools, "a pool is its uids in order")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -135,5 +155,5 @@ TEST(bad_pools, "root, reversed, repeated, huge and garbled pools are refused")
     return true;
 }
 
-UNIT_MAIN(UNIT(nothing), UNIT(good), UNIT(all_problems), UNIT(bad_files), UNIT(pools),
+UNIT_MAIN(UNIT(nothing), UNIT(good), UNIT(all_problems), UNIT(bad_files), UNIT(places), UNIT(pools),
           UNIT(bad_pools))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The configuration directory: kvm-defaults.json (node-wide hvparams, beparams, nicparams, uid_pool),
+ * The configuration directory: kvm-defaults.json (node-wide hvparams, beparams, nicparams, uid_pool, disk_places),
  * kvm-ifup-custom, kvm-ifdown-custom, hooks/.
  */
 #ifndef KVM_STATE_NODE_H
