@@ -9,6 +9,7 @@
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
 #include "kvm/host/tap.h"
+#include "kvm/operations/quarantine.h"
 
 /* ---- which one ---- */
 
@@ -130,12 +131,30 @@ static int write_taps(struct adopt *adopt, struct error *error)
     return 0;
 }
 
+/* What is damaged in its place may still tell a person something. */
+static int keep_damaged(struct adopt *adopt, struct error *error)
+{
+    char path[RUNDIR_PATH_MAX];
+
+    if (adopt->session.has_runtime || adopt->session.runtime_fault.text[0] == '\0')
+        return 0;
+    rundir_name(RUNDIR_RUNTIME, adopt->name, path);
+    AUTO_FREE char *moved = quarantine_move(adopt->rundir, adopt->name, path, "runtime", error);
+    if (moved == NULL)
+        return -1;
+    messages_add(&adopt->result->warnings, "the old runtime file can't be read: %s; moved to %s",
+                 adopt->session.runtime_fault.text, moved);
+    return 0;
+}
+
 static int commit(struct adopt *adopt, struct error *error)
 {
     struct session *session = &adopt->session;
     struct runtime *runtime = &session->runtime;
     const char *binary = json_string_value(json_array_get(adopt->words, 0));
 
+    if (keep_damaged(adopt, error) < 0)
+        return -1;
     if (session->has_runtime)
         runtime_release(runtime);
     json_t *kvm_cmd = launch_record(adopt->launch);

@@ -2,6 +2,7 @@
 /* The NICs of a QEMU that is to be adopted: what the guest sees from QEMU, what is behind it from the node. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,15 +97,22 @@ static bool bridge_of(const char *tap, char bridge[TAP_NAME_SIZE])
             filters[0] == '0');
 }
 
+static size_t index_of(const struct adopt_look *look, const json_t *nic)
+{
+    const char *tap = json_text(look->taps, json_text(nic, "uuid"));
+
+    return tap != NULL ? network_index(look->rundir, look->name, tap) : SIZE_MAX;
+}
+
 /* As they were listed before, which their tap files tell; those without one come behind, in the order of their slots. */
 static void insert(struct adopt_look *look, json_t *nic)
 {
-    size_t place = 0, index = network_index(look->rundir, look->name, json_text(nic, "uuid"));
+    size_t place = 0, index = index_of(look, nic);
     int slot = placement_slot(json_member(nic, "hvinfo"));
     const json_t *other;
 
     while ((other = json_array_get(look->nics, place)) != NULL) {
-        size_t its_index = network_index(look->rundir, look->name, json_text(other, "uuid"));
+        size_t its_index = index_of(look, other);
         if (its_index > index ||
             (its_index == index && placement_slot(json_member(other, "hvinfo")) > slot))
             break;

@@ -37,9 +37,10 @@ static void explain(const struct session *session, const struct cleanup_options 
     if (session->runtime_fault.text[0] != '\0') {
         AUTO_FREE char *fault =
             memory_format("the runtime file can't be read: %s", session->runtime_fault.text);
-        json_array_insert_new(findings, 0,
-                              memory_json(json_pack("{s:s, s:s}", "finding", fault, "action",
-                                                    "remove it; NICs can't be unconfigured")));
+        json_array_insert_new(
+            findings, 0,
+            memory_json(json_pack("{s:s, s:s}", "finding", fault, "action",
+                                  "move it to chroot-quarantine; NICs can't be unconfigured")));
     }
     if (json_array_size(findings) == 0)
         result->text = memory_copy("nothing is left of it");

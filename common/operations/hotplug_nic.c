@@ -154,9 +154,11 @@ static int remove_nic_remains(struct hotplug *hotplug, const struct removal *rem
 static void plan_remains(struct hotplug *hotplug, const struct removal *removal)
 {
     const struct nic *nic = &hotplug->instance->nics[removal->index];
+    char tap[TAP_NAME_SIZE];
 
     hotplug_plan_command(hotplug, "netdev_del", memory_json(json_pack("{s:s}", "id", removal->id)));
-    hotplug_plan_tap(hotplug, network_index(hotplug->rundir, hotplug->name, nic->uuid), nic->uuid);
+    if (network_read_tap(hotplug->rundir, hotplug->name, nic->uuid, tap))
+        hotplug_plan_tap(hotplug, network_index(hotplug->rundir, hotplug->name, tap), nic->uuid);
     hotplug_plan_hook(hotplug, network_describe_down(nic, hotplug->node->path));
 }
 

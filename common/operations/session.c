@@ -225,8 +225,7 @@ static int clear(struct session *session, const struct teardown_options *options
         return -1;
     monitor_forget(&session->process);
     if (!session->has_runtime && session->runtime_fault.text[0] != '\0')
-        messages_add(warnings, "the runtime file can't be read and is removed: %s",
-                     session->runtime_fault.text);
+        wanted.fault = session->runtime_fault.text;
     if (ending != NULL)
         events_ending(session->rundir, session->name,
                       session->has_runtime ? &session->runtime : NULL, false, ending);

@@ -5,9 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kvm/operations/teardown.h"
@@ -20,6 +18,7 @@
 #include "kvm/host/network.h"
 #include "kvm/host/swtpm.h"
 #include "kvm/host/tap.h"
+#include "kvm/operations/quarantine.h"
 
 struct teardown {
     const struct rundir *rundir;
@@ -62,14 +61,54 @@ static void note_failure(struct teardown *teardown, const struct error *error)
     messages_add(&teardown->failures, "%s", error->text);
 }
 
-static void remove_one(struct teardown *teardown, const char *name)
+static bool is_directory(const struct rundir *rundir, const char *path)
+{
+    struct stat status;
+
+    return fstatat(rundir->fd, path, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Nothing of ours makes a directory there: what it holds is somebody's. */
+static void remove_path(struct teardown *teardown, const char *path)
 {
     struct error error = {0};
+
+    if (!is_directory(teardown->rundir, path)) {
+        if (file_remove(teardown->rundir->fd, path, NULL, &error) < 0)
+            note_failure(teardown, &error);
+        return;
+    }
+    AUTO_FREE char *moved = quarantine_move(teardown->rundir, teardown->name, path, "odd", &error);
+    if (moved == NULL)
+        note_failure(teardown, &error);
+    else
+        messages_add(teardown->warnings, "%s/%s was a directory: moved to %s",
+                     teardown->rundir->path, path, moved);
+}
+
+static void remove_one(struct teardown *teardown, const char *name)
+{
     AUTO_FREE char *temporary = file_temporary(name);
 
-    if (file_remove(teardown->rundir->fd, name, NULL, &error) < 0 ||
-        file_remove(teardown->rundir->fd, temporary, NULL, &error) < 0)
+    remove_path(teardown, name);
+    remove_path(teardown, temporary);
+}
+
+/* The runtime file that could not be read: what it tells may still be of use to a person. */
+static void keep_damaged(struct teardown *teardown, const char *path)
+{
+    struct error error = {0};
+
+    if (!file_exists(teardown->rundir->fd, path))
+        return;
+    AUTO_FREE char *moved =
+        quarantine_move(teardown->rundir, teardown->name, path, "runtime", &error);
+    if (moved == NULL)
         note_failure(teardown, &error);
+    else
+        messages_add(teardown->warnings, "the runtime file can't be read: %s; moved to %s",
+                     teardown->options->fault != NULL ? teardown->options->fault : "damaged",
+                     moved);
 }
 
 /* ---- network ---- */
@@ -145,10 +184,14 @@ static void remove_nic_directory(struct teardown *teardown)
             unlinkat(dirfd(entries), entry->d_name, 0);
     if (entries != NULL)
         closedir(entries);
-    if (unlinkat(teardown->rundir->fd, directory, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-        error_errno(&error, STATUS_INCOMPLETE, "%s/%s", teardown->rundir->path, directory);
-        note_failure(teardown, &error);
+    if (unlinkat(teardown->rundir->fd, directory, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return;
+    if (errno == ENOTEMPTY) {
+        remove_path(teardown, directory); /* a directory in it is not ours either */
+        return;
     }
+    error_errno(&error, STATUS_INCOMPLETE, "%s/%s", teardown->rundir->path, directory);
+    note_failure(teardown, &error);
 }
 
 /* ---- chroot ---- */
@@ -156,11 +199,8 @@ static void remove_nic_directory(struct teardown *teardown)
 /* An empty one goes; anything in it is foreign and moves to quarantine, never deleted, never looked into. */
 static void remove_chroot(struct teardown *teardown)
 {
-    char name[RUNDIR_PATH_MAX], target[RUNDIR_PATH_MAX + 64], stamp[32];
+    char name[RUNDIR_PATH_MAX];
     struct error error = {0};
-    unsigned int random = 0;
-    time_t now = time(NULL);
-    struct tm local;
 
     rundir_name(RUNDIR_CHROOT, teardown->name, name);
     if (unlinkat(teardown->rundir->fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
@@ -169,24 +209,11 @@ static void remove_chroot(struct teardown *teardown)
         remove_one(teardown, name);
         return;
     }
-    localtime_r(&now, &local);
-    strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &local);
-    if (getrandom(&random, sizeof(random), 0) < 0)
-        random = (unsigned int)getpid();
-    snprintf(target, sizeof(target), "chroot-quarantine/%s-%s-%04x", teardown->name, stamp,
-             random & 0xffff);
-    if (file_make_directory(teardown->rundir->fd, "chroot-quarantine", 0700, &error) < 0) {
+    AUTO_FREE char *moved = quarantine_move(teardown->rundir, teardown->name, name, "", &error);
+    if (moved == NULL)
         note_failure(teardown, &error);
-        return;
-    }
-    if (renameat(teardown->rundir->fd, name, teardown->rundir->fd, target) < 0) {
-        error_errno(&error, STATUS_INCOMPLETE, "%s/%s: can't be moved to quarantine",
-                    teardown->rundir->path, name);
-        note_failure(teardown, &error);
-        return;
-    }
-    messages_add(teardown->warnings, "the chroot was not empty: moved to %s/%s",
-                 teardown->rundir->path, target);
+    else
+        messages_add(teardown->warnings, "the chroot was not empty: moved to %s", moved);
 }
 
 int teardown_chroot(const struct rundir *rundir, const char *name, struct messages *warnings,
@@ -246,6 +273,8 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
         if ((options->keep_runtime || teardown.failures.count > 0) && files[i].kept_for_reboot)
             continue;
         rundir_name(files[i].file, name, path);
+        if (files[i].file == RUNDIR_RUNTIME && runtime == NULL)
+            keep_damaged(&teardown, path);
         remove_one(&teardown, path);
     }
     /* What was removed stays removed after a power cut. */
@@ -330,8 +359,11 @@ json_t *teardown_explain(const struct rundir *rundir, const struct node *node, c
         rundir_name(files[i].file, name, path);
         AUTO_FREE char *temporary = file_temporary(path);
         if (file_exists(rundir->fd, path)) {
-            AUTO_FREE char *finding = memory_format("%s: %s", path, files[i].what);
-            found(list, finding, "remove");
+            bool odd = is_directory(rundir, path);
+            bool damaged = files[i].file == RUNDIR_RUNTIME && runtime == NULL;
+            AUTO_FREE char *finding = memory_format(
+                "%s: %s", path, odd ? "a directory in the place of a file" : files[i].what);
+            found(list, finding, odd || damaged ? "move it to chroot-quarantine" : "remove");
         }
         if (file_exists(rundir->fd, temporary)) {
             AUTO_FREE char *finding = memory_format("%s: left by an interrupted write", temporary);

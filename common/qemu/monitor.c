@@ -12,6 +12,15 @@
 
 enum { FIND_ATTEMPTS = 20, STATUS_SIZE = 32, LOOK_WAIT_MS = 2000 };
 
+static int say_what_to_do(const struct rundir *rundir, const char *name, const char *file,
+                          struct error *error)
+{
+    return error_append(error,
+                        ": whether the instance runs is not known; when 'pgrep -af \"name %s\"' "
+                        "shows no QEMU of it: mv %s/%s %s/chroot-quarantine/%s.pid",
+                        name, rundir->path, file, rundir->path, name);
+}
+
 /* Returns the descriptor, -1 with *missing set, or -1 with an error. A pid file that somebody else
  * could have put there proves nothing, and must not be read as "dead" either. */
 static int open_pid_file(const struct rundir *rundir, const char *name, bool *missing,
@@ -23,7 +32,10 @@ static int open_pid_file(const struct rundir *rundir, const char *name, bool *mi
     int descriptor = openat(rundir->fd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
         *missing = errno == ENOENT;
-        return *missing ? -1 : error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, file);
+        if (*missing)
+            return -1;
+        error_errno(error, STATUS_FAILED, "%s/%s", rundir->path, file);
+        return say_what_to_do(rundir, name, file, error);
     }
     struct stat status;
     const char *fault = NULL;
@@ -36,8 +48,8 @@ static int open_pid_file(const struct rundir *rundir, const char *name, bool *mi
     if (fault == NULL)
         return descriptor;
     close(descriptor);
-    return error_set(error, STATUS_FAILED, "%s/%s: %s: whether the instance runs is not known",
-                     rundir->path, file, fault);
+    error_set(error, STATUS_FAILED, "%s/%s: %s", rundir->path, file, fault);
+    return say_what_to_do(rundir, name, file, error);
 }
 
 enum attempt { ATTEMPT_FOUND, ATTEMPT_NONE, ATTEMPT_AGAIN, ATTEMPT_FAILED };

@@ -125,12 +125,28 @@ static int open_lock(const struct rundir *rundir, const char *name, int flags)
     return -1;
 }
 
+static int cant_open(const struct rundir *rundir, const char *name, struct error *error)
+{
+    char path[RUNDIR_PATH_MAX];
+    struct stat status;
+
+    error_errno(error, STATUS_FAILED, "%s/lock/%s: open", rundir->path, name);
+    rundir_name(RUNDIR_LOCK, name, path);
+    if (fstatat(rundir->fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+        (S_ISREG(status.st_mode) && status.st_nlink == 1))
+        return -1;
+    return error_append(error,
+                        "; no lock of this suite; when no command works on the instance: mv %s/%s "
+                        "%s/chroot-quarantine/%s.lock",
+                        rundir->path, path, rundir->path, name);
+}
+
 int rundir_lock(const struct rundir *rundir, const char *name, deadline_t deadline, int *lock,
                 struct error *error)
 {
     AUTO_CLOSE int opened = open_lock(rundir, name, O_RDWR | O_CREAT);
     if (opened < 0)
-        return error_errno(error, STATUS_FAILED, "%s/lock/%s: open", rundir->path, name);
+        return cant_open(rundir, name, error);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     deadline_t dying = clock_deadline(DYING_MS);
     while (fcntl(opened, F_OFD_SETLK, &whole) < 0) {

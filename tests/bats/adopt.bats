@@ -140,6 +140,26 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     qemu_lives web1
 }
 
+@test "a damaged runtime file goes to quarantine when a new one is made" {
+    suite kvm-start --paused "$(empty_definition web1)"
+    expect_status 0
+    echo damaged >"$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1 --dry-run
+    expect_status 0
+    expect_equal "$(cat "$RUN_DIR/conf/web1.runtime")" damaged
+    suite kvm-start --adopt web1
+    expect_status 0
+    expect_error "; moved to $RUN_DIR/chroot-quarantine/web1-runtime-"
+    expect_equal "$(cat "$RUN_DIR"/chroot-quarantine/web1-runtime-*)" damaged
+    jq -e '.[4].state == "paused"' "$RUN_DIR/conf/web1.runtime"
+    rm "$RUN_DIR/conf/web1.runtime"
+    mkdir "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 0
+    suite kvm-hotplug web1 list
+    expect_status 0
+}
+
 @test "what QEMU alone can't tell is refused with the reason" {
     echo secret >"$TEST_DIR/password"
     chmod 0600 "$TEST_DIR/password"

@@ -327,12 +327,52 @@ bad_runtimes() { # DIRECTORY GOOD: makes one file for each kind
         suite kvm-cleanup --explain web1
         expect_status 0
         expect_output "the runtime file can't be read"
+        expect_output "conf/web1.runtime: runtime file: would move it to chroot-quarantine"
         cmp -s "$file" "$RUN_DIR/conf/web1.runtime"
     done
     suite kvm-cleanup web1
     expect_status 0
     expect_error "the runtime file can't be read"
-    expect_equal "$(everything_left)" ""
+    expect_error "; moved to $RUN_DIR/chroot-quarantine/web1-runtime-"
+    cmp "$file" "$RUN_DIR"/chroot-quarantine/web1-runtime-*
+    expect_equal "$(everything_left | grep -v '^./chroot-quarantine/')" ""
+}
+
+@test "directories in the place of files go to quarantine, and the next commands work" {
+    dead web1
+    for place in conf/web1.runtime ctrl/web1.qmp ctrl/web1.kvmd keymap/web1 uid/web1 log/web1.log conf/.web1.runtime.tmp; do
+        rm -f "$RUN_DIR/$place"
+        mkdir "$RUN_DIR/$place"
+        touch "$RUN_DIR/$place/precious"
+    done
+    mkdir -p "$RUN_DIR/nic/web1/sub"
+    suite kvm-cleanup --explain web1
+    expect_status 0
+    expect_output "keymap/web1: a directory in the place of a file: would move it to chroot-quarantine"
+    suite kvm-cleanup web1
+    expect_status 0
+    expect_error "$RUN_DIR/ctrl/web1.qmp was a directory: moved to $RUN_DIR/chroot-quarantine/web1-odd-"
+    expect_equal "$(everything_left | grep -v '^./chroot-quarantine/')" ""
+    expect_equal "$(find "$RUN_DIR/chroot-quarantine" -name precious | wc -l)" 7
+    start_paused "$TEST_DIR/web1.json"
+}
+
+@test "a directory in the place of the pid file or the lock: what to type is told, and works" {
+    local place
+    start_paused "$(empty_definition web1)"
+    kill_qemu web1
+    for place in pid/web1 lock/web1; do
+        rm -f "$RUN_DIR/$place"
+        mkdir "$RUN_DIR/$place"
+        suite kvm-cleanup web1
+        expect_status 1
+        expect_error ": mv $RUN_DIR/$place $RUN_DIR/chroot-quarantine/web1."
+        eval "${errors##*: }"
+        suite kvm-cleanup web1
+        expect_status 0
+        start_paused "$TEST_DIR/web1.json"
+        kill_qemu web1
+    done
 }
 
 @test "a runtime file is refused for what it is: a link, two links, another's, writable, a pipe" {
@@ -385,7 +425,8 @@ bad_runtimes() { # DIRECTORY GOOD: makes one file for each kind
     qemu_lives web1
     suite kvm-stop --force web1
     expect_status 0
-    expect_equal "$(everything_left)" ""
+    expect_error "; moved to $RUN_DIR/chroot-quarantine/web1-runtime-"
+    expect_equal "$(everything_left | grep -v '^./chroot-quarantine/')" ""
 }
 
 @test "a tap file that names something else is not acted on" {

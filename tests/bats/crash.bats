@@ -104,6 +104,12 @@ killed() { # EVERY SCENARIO
     killed 29 start-lasting
 }
 
+@test "killed at its system calls, kvm-start --adopt repeated makes the runtime file, and a damaged one is kept aside" {
+    killed 31 adopt
+    rm -r "$TEST_DIR/c"
+    killed 31 adopt-damaged
+}
+
 # bats test_tags=guest
 @test "killed at its system calls, a graceful kvm-stop of a real guest is finished by repeating it" {
     killed 97 graceful

@@ -88,7 +88,7 @@ would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this
     expect_output "file: $image"
     would "del-disk 0" device_del blockdev-del remove-fd
     would "del-nic 0" device_del netdev_del
-    expect_json '.[0].hooks == ["set the tap down"]'
+    expect_json '.[0].hooks == ["set the tap down"] and (.[0].files | map(endswith("/nic/web1/0")) | any)'
     would "mod-nic 0 mac=aa:00:00:00:00:07" device_del netdev_del getfd netdev_add device_add
     expect_json '.[0] | .slot == 5 and (.hooks | length == 2) and (.commands[-1].arguments | .mac == "aa:00:00:00:00:07" and .addr == "0x5")'
     would "mod-nic 0 link=br0"

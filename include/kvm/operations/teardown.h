@@ -21,6 +21,7 @@ struct teardown_options {
     bool keep_runtime;       /* for a reboot: runtime, event log and log stay */
     bool only_local;         /* second argument of ifdown */
     struct lasting *lasting; /* NULL: what outlives an instance stays */
+    const char *fault;       /* why the runtime file could not be read; NULL: not told */
 };
 
 /* `runtime` NULL: there is none, or it can't be read; then ifdown knows only what the tap files tell (which NICs
