@@ -548,6 +548,7 @@ int main(int argc, char **argv)
     node_close(&job.node);
     json_decref(job.document);
     free(job.token);
+    cli_release(&command, &job.options);
     rundir_close(&job.rundir);
     return cli_finish(result);
 }

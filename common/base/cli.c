@@ -302,6 +302,20 @@ static int take_words(struct parse *parse)
     return GO_ON;
 }
 
+void cli_release(const struct cli_command *command, void *options)
+{
+    const char **none = NULL, **list;
+
+    for (size_t i = 0; i < command->option_count; i++) {
+        char *target = (char *)options + command->options[i].offset;
+        if (command->options[i].kind != CLI_LIST)
+            continue;
+        memcpy(&list, target, sizeof list);
+        free(list);
+        memcpy(target, &none, sizeof none);
+    }
+}
+
 int cli_parse(const struct cli_command *command, int argc, char **argv, void *options,
               struct cli_arguments *arguments)
 {
@@ -313,6 +327,7 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, void *op
     int status = take_words(&parse);
     if (status != GO_ON) {
         *arguments = (struct cli_arguments){0};
+        cli_release(command, options);
         return status;
     }
     arguments->items[arguments->count] = NULL;

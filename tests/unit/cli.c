@@ -136,10 +136,13 @@ TEST(optional, "a value may be left out where it is optional, and a list grows w
     CHECK_TEXT(attempt.options.places[0], "a");
     CHECK_TEXT(attempt.options.places[1], "b=c");
     CHECK(attempt.options.places[2] == NULL);
-    free(attempt.options.places);
+    cli_release(&command, &attempt.options);
+    CHECK(attempt.options.places == NULL);
     CHECK_NUMBER(parse(&attempt, "--which=a,b"), -1);
     CHECK_TEXT(attempt.options.which, "a,b");
     CHECK(refuses("--place", "--place needs a value"));
+    CHECK_NUMBER(parse(&attempt, "--place a --place"), STATUS_USAGE);
+    CHECK(attempt.options.places == NULL);
     return true;
 }
 

@@ -25,7 +25,7 @@ enum cli_kind {
     CLI_FLAG, /* bool */
     CLI_TEXT, /* const char *, borrowed from argv */
     CLI_OPTIONAL, /* the same, with a value only where "=" brings one: --name is "", --name=value is value */
-    CLI_LIST, /* const char **, each time it is given one more, NULL-terminated; NULL: never given */
+    CLI_LIST, /* const char **, each time it is given one more, NULL-terminated; NULL: never given; cli_release */
     CLI_NUMBER, /* int64_t in [low, high] */
     CLI_SECONDS, /* int64_t, milliseconds; the user writes seconds, "2.5" is fine; [low, high] in ms */
     CLI_HEADING, /* no option: a heading in --help */
@@ -80,6 +80,9 @@ void cli_begin(int argc, char **argv, const struct cli_command *command);
  * The hidden --complete-words prints one word a line for completions/. */
 int cli_parse(const struct cli_command *command, int argc, char **argv, void *options,
               struct cli_arguments *arguments);
+
+/* Lets the lists in `options` go; a parse that returned a status has left none. */
+void cli_release(const struct cli_command *command, void *options);
 
 int cli_finish(enum status status);
 
