@@ -63,6 +63,7 @@ static const struct cli_command command = {
 
 struct job {
     struct selection files;
+    struct definitions definitions;
     struct node node;
     struct start_options start;
 };
@@ -75,7 +76,7 @@ static void observe(const char *what)
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
-    start_file(job->files.names[index], &job->node, &job->start, result);
+    start_definition(&job->definitions.items[index], &job->node, &job->start, result);
 }
 
 static void print_list(const char *title, const json_t *list)
@@ -137,6 +138,8 @@ static int prepare(const struct options *options, const struct cli_arguments *wo
         return -1;
     if (job->files.count == 0) /* nothing to do, but it may be a slip */
         log_warning("%s: there is no definition (*.json) in it", directory);
+    if (definitions_read(job->files.names, job->files.count, &job->definitions, error) < 0)
+        return -1;
     job->start = (struct start_options){
         .run_dir = options->common.run_dir,
         .paused = options->paused,
@@ -225,6 +228,7 @@ int main(int argc, char **argv)
                                 .details = options.common.dry_run ? print_plan : NULL};
         result = report_run(&report, job.files.count, (size_t)options.parallel, work, &job);
     }
+    definitions_release(&job.definitions);
     select_release(&job.files);
     node_close(&job.node);
     return cli_finish(result);

@@ -23,7 +23,7 @@ const struct cli_option cli_common_options[] = {
     {"conf-dir", 0, CLI_TEXT, offsetof(struct cli_common, conf_dir), "DIR",
      "where the configuration of the node lies (KVM_CONF_DIR; " KVM_SUITE_CONF_DIR ")", 0, 0},
     {"timeout", 0, CLI_SECONDS, offsetof(struct cli_common, timeout_ms), "SECONDS",
-     "how long the operation may take", 0, LONGEST_MS},
+     "how long the operation may take", 1, LONGEST_MS},
     {"wait-lock", 0, CLI_SECONDS, offsetof(struct cli_common, wait_lock_ms), "SECONDS",
      "how long to wait while another command holds the instance (0)", 0, LONGEST_MS},
     {"json", 0, CLI_FLAG, offsetof(struct cli_common, json), NULL,

@@ -159,8 +159,10 @@ int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
     if (!text_number(hotplug->arguments[0], 1, instance->maxmem_mib, &wanted))
         return error_set(
             error, STATUS_USAGE,
-            "MIB: must be a number up to maxmem, which is %lld (current value: \"%s\")",
-            (long long)instance->maxmem_mib, hotplug->arguments[0]);
+            "MIB: must be a whole number from %lld (minmem; --force goes below it, to 1) to %lld "
+            "(maxmem) (current value: \"%s\")",
+            (long long)instance->minmem_mib, (long long)instance->maxmem_mib,
+            hotplug->arguments[0]);
     if (wanted < instance->minmem_mib && !hotplug->options->force)
         return error_set(
             error, STATUS_USAGE,

@@ -146,7 +146,40 @@ void launch_check_user(struct launch *launch, const char *source, struct message
         launch->run_as = memory_format("%u:%u", launch->uid, launch->gid);
 }
 
-void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems)
+static void check_vcpus(const struct launch *launch, const char *source, struct messages *problems)
+{
+    const char *machine = hvparams_text(launch->instance->hvparams, "machine_version");
+    int64_t most = json_number(launch->probe.vcpus, machine, INT64_MAX);
+
+    if (launch->instance->vcpus > most)
+        messages_add(problems,
+                     "%s: beparams.vcpus: %s takes %lld at the most (current value: %lld)", source,
+                     machine, (long long)most, (long long)launch->instance->vcpus);
+}
+
+static void check_model(const struct launch *launch, const char *source, struct messages *problems)
+{
+    const json_t *hvparams = launch->instance->hvparams;
+    const char *type = hvparams_text(hvparams, "cpu_type");
+    const char *binary = hvparams_text(hvparams, "kvm_path"), *nearest;
+    bool host = strcspn(type, ",") == strlen("host") && strncmp(type, "host", strlen("host")) == 0;
+
+    if (type[0] == '\0')
+        return;
+    if (!probe_has_cpu(&launch->probe, type, &nearest))
+        messages_add(problems,
+                     "%s: hvparams.cpu_type: %s has no such CPU%s%s%s (current value: \"%s\"); "
+                     "'%s -cpu help' lists what there is",
+                     source, binary, nearest != NULL ? ", did you mean \"" : "",
+                     nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "", type, binary);
+    else if (host && !launch->kvm)
+        messages_add(problems,
+                     "%s: hvparams.cpu_type: needs KVM, and this instance runs without; \"max\" is "
+                     "all that TCG has (current value: \"%s\")",
+                     source, type);
+}
+
+static void check_mask(const struct launch *launch, const char *source, struct messages *problems)
 {
     const char *mask = hvparams_text(launch->instance->hvparams, "cpu_mask");
     AUTO_JSON json_t *parts = hvparams_cpu_mask(mask, NULL);
@@ -165,4 +198,11 @@ void launch_check_cpus(const struct launch *launch, const char *source, struct m
             }
         }
     }
+}
+
+void launch_check_cpus(const struct launch *launch, const char *source, struct messages *problems)
+{
+    check_vcpus(launch, source, problems);
+    check_model(launch, source, problems);
+    check_mask(launch, source, problems);
 }

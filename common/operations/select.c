@@ -23,6 +23,21 @@ static int check(const struct cli_arguments *arguments, bool all, struct error *
     return 0;
 }
 
+/* The same name twice is one instance. Their number. */
+static size_t drop_repeated(char **names, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t before = 0;
+        while (before < kept && strcmp(names[before], names[i]) != 0)
+            before++;
+        if (before == kept)
+            names[kept++] = names[i];
+    }
+    return kept;
+}
+
 int select_open(const struct cli_arguments *arguments, bool all, const struct cli_common *common,
                 struct selection *selection, struct error *error)
 {
@@ -38,7 +53,7 @@ int select_open(const struct cli_arguments *arguments, bool all, const struct cl
     if (all)
         selection->all = rundir_names(&selection->rundir, &selection->count);
     else
-        selection->count = arguments->count;
+        selection->count = drop_repeated(arguments->items, arguments->count);
     selection->names = (const char *const *)(all ? selection->all : arguments->items);
     return 0;
 }

@@ -22,17 +22,19 @@ struct start {
     struct result *result;
 };
 
-static int read_definition(struct start *start, const char *file, struct error *error)
+static int parse_definition(struct start *start, const struct definition *definition,
+                            struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
-    AUTO_JSON json_t *definition = json_read(file, error);
 
-    if (definition == NULL)
+    if (definition->document == NULL) {
+        *error = *definition->fault;
         return -1;
-    if (instance_parse(definition, start->source, start->node->defaults, start->node->source,
-                       &start->instance, &problems) < 0)
+    }
+    if (instance_parse(definition->document, start->source, start->node->defaults,
+                       start->node->source, &start->instance, &problems) < 0)
         return messages_error(&problems, STATUS_USAGE, error);
-    start->uuid_given = json_text(definition, "uuid") != NULL;
+    start->uuid_given = json_text(definition->document, "uuid") != NULL;
     free(start->result->subject);
     start->result->subject = memory_copy(start->instance.name);
     return 0;
@@ -222,19 +224,19 @@ static int start_instance(struct start *start, struct error *error)
     return start_dead(start, &session, launch, error);
 }
 
-void start_file(const char *file, const struct node *node, const struct start_options *options,
-                struct result *result)
+void start_definition(const struct definition *definition, const struct node *node,
+                      const struct start_options *options, struct result *result)
 {
     struct start start = {.node = node,
                           .options = options,
                           .result = result,
-                          .source = strcmp(file, "-") == 0 ? "stdin" : file,
+                          .source = definition->source,
                           .rundir = {.fd = -1},
                           .deadline = clock_deadline(options->timeout_ms)};
     struct error error = {0};
 
     result->subject = memory_copy(start.source);
-    int failed = read_definition(&start, file, &error);
+    int failed = parse_definition(&start, definition, &error);
     if (failed == 0)
         failed = start_instance(&start, &error);
     if (failed < 0) {

@@ -119,6 +119,31 @@ static json_t *machine_names(const json_t *machines)
     return names;
 }
 
+/* The same list to {name: how many vCPUs it takes at the most}. */
+static json_t *machine_vcpus(const json_t *machines)
+{
+    json_t *most = memory_json(json_object());
+    for (size_t i = 0; i < json_array_size(machines); i++) {
+        const json_t *machine = json_array_get(machines, i);
+        const char *name = json_text(machine, "name");
+        json_t *count = json_object_get(machine, "cpu-max");
+        if (name != NULL && json_is_integer(count))
+            json_object_set(most, name, count);
+    }
+    return most;
+}
+
+static json_t *cpu_names(const json_t *models)
+{
+    json_t *names = memory_json(json_array());
+    for (size_t i = 0; i < json_array_size(models); i++) {
+        json_t *name = json_object_get(json_array_get(models, i), "name");
+        if (json_is_string(name))
+            json_array_append(names, name);
+    }
+    return names;
+}
+
 /* The parameters of a command line option; NULL: this build does not have the option. Borrowed. */
 static const json_t *option_parameters(const json_t *options, const char *option)
 {
@@ -155,10 +180,13 @@ static json_t *type_names(const json_t *types)
 
 static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct error *error)
 {
-    AUTO_JSON json_t *machines = NULL, *options = NULL, *types = NULL;
+    AUTO_JSON json_t *machines = NULL, *options = NULL, *types = NULL, *cpus = NULL;
     if (qmp_call(qmp, "query-machines", NULL, deadline, &machines, error) != QMP_DONE ||
         qmp_call(qmp, "query-command-line-options", NULL, deadline, &options, error) != QMP_DONE ||
         qmp_call(qmp, "qom-list-types", NULL, deadline, &types, error) != QMP_DONE)
+        return -1;
+    /* A build without it does not tell its models; then none is refused before the start. */
+    if (qmp_call(qmp, "query-cpu-definitions", NULL, deadline, &cpus, error) == QMP_UNKNOWN)
         return -1;
     const json_t *version = qmp_version(qmp);
     probe->major = (int)json_number(version, "major", 0);
@@ -171,6 +199,8 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
     probe->null_event_log = true;
     probe->types = type_names(types);
     probe->machines = machine_names(machines);
+    probe->vcpus = machine_vcpus(machines);
+    probe->cpus = cpu_names(cpus);
     if (json_object_size(probe->machines) > 0)
         return 0;
     probe_release(probe);

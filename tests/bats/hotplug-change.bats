@@ -98,6 +98,9 @@ limits() { # NAME ID
     suite kvm-hotplug web1 set-memory 161
     expect_status 2
     expect_error "maxmem"
+    suite kvm-hotplug web1 set-memory 0
+    expect_status 2
+    expect_error "must be a whole number from 120 (minmem; --force goes below it, to 1) to 160 (maxmem) (current value: \"0\")"
 }
 
 @test "set-link takes the guest's carrier and gives it back" {

@@ -52,6 +52,49 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     refuse_bytes '{"beparams": {"memory": 99999999999999999999999}}' 'raw.json'
 }
 
+@test "two definitions of one instance in one call are refused, both are named, nothing is started" {
+    local one two
+    one=$(empty_definition web1)
+    two=$TEST_DIR/other.json
+    jq '.beparams.memory = 200' "$one" >"$two"
+    for words in "$one $one" "$one $two" "$(empty_definition web2) $one - $two"; do
+        # shellcheck disable=SC2086 # a list
+        suite kvm-start $words <<<'{"name": "web3"}'
+        expect_status 2
+        expect_error "$one and ${words##* }: both define the instance \"web1\""
+        expect_untouched
+    done
+    suite kvm-start "$one" - <<<"$(cat "$one")"
+    expect_status 2
+    expect_error "$one and stdin: both define the instance \"web1\""
+    suite kvm-start --dry-run - - <"$one"
+    expect_status 2
+    expect_error "standard input can be read once only"
+    expect_untouched
+}
+
+@test "a name that is given twice counts once" {
+    local program
+    for program in kvm-stop kvm-cleanup; do
+        [[ -d $RUN_DIR ]] || mkdir -m 0700 "$RUN_DIR"
+        suite $program --json web1 web2 web1
+        expect_status 0
+        expect_json '[.[].instance] == ["web1", "web2"]'
+    done
+}
+
+@test "CPUs that QEMU does not have are refused before anything is made" {
+    refuse '.beparams.vcpus = 300' 'beparams.vcpus: pc-i440fx-' 'takes 255 at the most (current value: 300)'
+    refuse '.beparams.vcpus = 300 | .hvparams.machine_version = "q35"' 'beparams.vcpus: pc-q35-' '(current value: 300)'
+    refuse '.hvparams.cpu_type = "nope"' 'hvparams.cpu_type' "(current value: \"nope\"); '/usr/bin/qemu-system-x86_64 -cpu help'"
+    refuse '.hvparams.cpu_type = "Haswel,+vmx"' 'hvparams.cpu_type' 'did you mean "Haswell"? (current value: "Haswel,+vmx")'
+    refuse '.hvparams += {kvm_flag: "disabled", cpu_type: "host"}' 'hvparams.cpu_type: needs KVM' '(current value: "host")'
+    suite kvm-start --dry-run "$(empty_definition web1 '.beparams.vcpus = 255 | .hvparams.cpu_type = "Haswell-v1,-vmx"')"
+    expect_status 0
+    suite kvm-start --dry-run "$(empty_definition web1 '.beparams.vcpus = 256')"
+    expect_status 2
+}
+
 @test "what is no file to read is refused" {
     suite kvm-start "$TEST_DIR/missing.json"
     expect_status 2
@@ -157,7 +200,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
         files=()
         for value in "${values[@]}"; do
             files+=("$TEST_DIR/$key.${#files[@]}.json")
-            printf '{"name": "web1", "hvparams": {"%s": %s}}\n' "$key" "$value" >"${files[-1]}"
+            printf '{"name": "web%s", "hvparams": {"%s": %s}}\n' "${#files[@]}" "$key" "$value" >"${files[-1]}"
         done
         suite kvm-start "${files[@]}"
         expect_status 2
@@ -329,7 +372,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
 
 @test "options: unknown, nearly known, without value, with a bad one" {
     for program in kvm-start kvm-stop kvm-cleanup kvm-info; do
-        for words in --nonsense --jsn --timeout "--timeout abc" "--timeout -1" "--timeout 1e99" "--timeout 1x" "--timeout +1" "--timeout=" "--timeout nan" "--wait-lock x" "--json=1" -x "--run-dir=" "--conf-dir="; do
+        for words in --nonsense --jsn --timeout "--timeout 0" "--timeout 0.000" "--timeout abc" "--timeout -1" "--timeout 1e99" "--timeout 1x" "--timeout +1" "--timeout=" "--timeout nan" "--wait-lock x" "--json=1" -x "--run-dir=" "--conf-dir="; do
             # shellcheck disable=SC2086
             suite $program $words x
             expect_status 2

@@ -122,13 +122,16 @@ calls() { # ifup|ifdown: how often
     expect_nothing_left bad
 }
 
-@test "the same name twice in one call starts once" {
+@test "two calls at the same time start an instance once" {
+    local file both
     file=$(empty_definition web1)
-    cp "$file" "$TEST_DIR/again.json"
-    suite kvm-start --paused --wait-lock 20 "$file" "$TEST_DIR/again.json"
+    inside "$BUILD/kvm-start" --paused --wait-lock 20 "$file" >"$TEST_DIR/other" 3>&- &
+    suite kvm-start --paused --wait-lock 20 "$file"
     expect_status 0
-    expect_output "already running"
-    expect_equal "$(grep -c "pid $(qemu_pid web1)" <<<"$output")" 2
+    wait $!
+    both=$(cat "$TEST_DIR/other" - <<<"$output")
+    expect_equal "$(grep -c "already running" <<<"$both")" 1
+    expect_equal "$(grep -c "pid $(qemu_pid web1)" <<<"$both")" 2
 }
 
 # ---- dry run, json, paused ----

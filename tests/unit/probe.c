@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <sys/wait.h>
 #include "kvm/base/clock.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/probe.h"
 #include "scratch.h"
@@ -68,6 +69,14 @@ TEST(machines, "the binary tells version, machines and options")
     CHECK_TEXT(probe_machine(&probe, pc), pc);
     CHECK_HAS(probe_machine(&probe, "q35"), "pc-q35-");
     CHECK(probe_machine(&probe, "no-such-machine") == NULL);
+    const char *nearest;
+    CHECK(json_number(probe.vcpus, pc, 0) >= 255);
+    CHECK(probe_has_cpu(&probe, "Haswell", &nearest) &&
+          probe_has_cpu(&probe, "max,-vmx", &nearest));
+    CHECK(!probe_has_cpu(&probe, "Haswel,+vmx", &nearest));
+    CHECK_TEXT(nearest, "Haswell");
+    CHECK(!probe_has_cpu(&probe, "no-such-model", &nearest) && nearest == NULL);
+    CHECK(probe_has_cpu(&(struct probe){0}, "no-such-model", &nearest));
     char name[512];
     CHECK(!cache_file(&scratch, name, sizeof(name)));
     probe_release(&probe);
@@ -90,6 +99,7 @@ TEST(cached, "the answer is kept, with what a start noted; a damaged one is aske
     CHECK(!again.null_event_log);
     CHECK(json_equal(again.machines, probe.machines));
     CHECK(json_equal(again.types, probe.types));
+    CHECK(json_equal(again.cpus, probe.cpus) && json_equal(again.vcpus, probe.vcpus));
     CHECK_NUMBER(again.minor, probe.minor);
     CHECK_NUMBER(again.has_sandbox, probe.has_sandbox);
     probe_release(&again);

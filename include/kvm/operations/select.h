@@ -21,7 +21,7 @@ struct selection {
 /* Fill it before select_open, for select_release. */
 #define SELECTION_NONE ((struct selection){.rundir = {.fd = -1}})
 
-/* Check the names (names and --all together, or neither, or what can't be a name: STATUS_USAGE), then open the node's
+/* Check the names, each of which counts once (names and --all together, or neither, or what can't be a name: STATUS_USAGE), then open the node's
  * configuration and the run directory. Without a run directory --all finds nothing, which is no failure. */
 int select_open(const struct cli_arguments *arguments, bool all, const struct cli_common *common,
                 struct selection *selection, struct error *error);

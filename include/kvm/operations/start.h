@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Start one instance from its definition: what kvm-start does for each file. */
+/* Start one instance from its definition: what kvm-start does for each. */
 #ifndef KVM_OPERATIONS_START_H
 #define KVM_OPERATIONS_START_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include "kvm/base/parallel.h"
+#include "kvm/operations/definitions.h"
 #include "kvm/state/node.h"
 
 struct start_options {
@@ -17,9 +18,9 @@ struct start_options {
     void (*observe)(const char *what);
 };
 
-/* `file` is a path or "-". Fills the result: "started (pid 4711)", "already running", …; with dry_run
+/* Fills the result: "started (pid 4711)", "already running", …; with dry_run
  * the detail holds what launch_describe tells. Never prints. */
-void start_file(const char *file, const struct node *node, const struct start_options *options,
-                struct result *result);
+void start_definition(const struct definition *definition, const struct node *node,
+                      const struct start_options *options, struct result *result);
 
 #endif

@@ -15,9 +15,11 @@
 
 struct probe {
     int major, minor, micro;
-    json_t *types;        /* array: those of hardware_all_types that it had when it was asked */
-    json_t *machines;     /* object: alias or name → canonical name */
-    bool has_sandbox;     /* -sandbox is built in */
+    json_t *types;    /* array: those of hardware_all_types that it had when it was asked */
+    json_t *machines; /* object: alias or name → canonical name */
+    json_t *vcpus;    /* object: canonical name → how many vCPUs that machine takes at the most */
+    json_t *cpus;     /* array: its CPU models; empty: it does not tell them */
+    bool has_sandbox; /* -sandbox is built in */
     bool run_with_chroot; /* -run-with chroot= instead of -chroot */
     bool run_with_user;   /* -run-with user= instead of -runas */
     bool null_event_log;  /* false once a start saw that the null chardev form logs no events */
@@ -48,5 +50,9 @@ void probe_note_event_log(const struct rundir *rundir, const char *binary, bool 
 /* Resolve an alias ("pc", "q35", "" = the default machine) to the pinned name; NULL when unknown.
  * Borrowed from the probe. */
 const char *probe_machine(const struct probe *probe, const char *name);
+
+/* Has it the CPU model of a cpu_type ("Haswell", "host,+vmx": up to the first comma)? Also true when it does not tell.
+ * *nearest: one that is spelled alike, or NULL; borrowed from the probe. */
+bool probe_has_cpu(const struct probe *probe, const char *cpu_type, const char **nearest);
 
 #endif
