@@ -129,7 +129,7 @@ static enum status show_slots(const struct info *info, const char *name)
 static enum status show_events(const struct info *info, const char *name)
 {
     size_t damaged = 0;
-    AUTO_JSON json_t *events = events_read(&info->rundir, name, 0, &damaged);
+    AUTO_JSON json_t *events = events_read(&info->rundir, name, &damaged);
 
     if (damaged > 0)
         log_warning("%s: %zu lines of the event log can't be read and are left out", name, damaged);

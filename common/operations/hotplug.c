@@ -117,31 +117,37 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
                      phase != NULL ? phase : hotplug->status);
 }
 
-/* What has to be known before anything is done, in the order it is asked for. */
-static int connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
+/* With what has to be known before anything is done: QEMU reads the short ones while it works on the long one. */
+static void connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
 {
+    enum { STATUS = 1 };
     static const struct qmp_request questions[] = {
-        {"query-status", NULL}, {"query-migrate", NULL}, {"query-pci", NULL}};
+        {"query-pci", NULL}, [STATUS] = {"query-status", NULL}, {"query-migrate", NULL}};
     AUTO_FREE char *path = rundir_path(hotplug->rundir, RUNDIR_QMP, hotplug->name);
 
     hotplug->qmp = looking ? monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,
-                                          hotplug->deadline, error)
+                                          &questions[STATUS], 1, hotplug->deadline, error)
                            : qmp_connect_asking(path, hotplug->session.process.pid, questions,
                                                 COUNT(questions), hotplug->deadline, error);
-    return hotplug->qmp == NULL ? -1 : 0;
 }
 
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
 {
-    if (session_open(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
+    struct error unreachable = {0};
+
+    if (session_find(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
                      clock_deadline(hotplug->options->wait_lock_ms), error) < 0)
         return -1;
+    if (session_is_live(&hotplug->session)) /* before the files: it answers while they are read */
+        connect_monitor(hotplug, looking, &unreachable);
+    session_read(&hotplug->session);
     hotplug->runtime = &hotplug->session.runtime;
     hotplug->instance = &hotplug->runtime->instance;
     if (check_state(hotplug, error) < 0)
         return -1;
-    if (connect_monitor(hotplug, looking, error) < 0 ||
-        monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
+    if (hotplug->qmp == NULL)
+        return error_set(error, unreachable.status, "%s", unreachable.text);
+    if (monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
         return -1;
     if (looking)
         return 0;

@@ -52,7 +52,8 @@ static json_t *block_node(const struct disk_adding *adding)
                            adding->is_block);
 }
 
-/* The block node is sent behind it: without its descriptor it is refused. */
+/* The block node is sent behind it: without its descriptor it is refused. QEMU can read what the device will be
+ * meanwhile, but not plug it. */
 static int pass_descriptor(void *plan, struct error *error)
 {
     struct disk_adding *adding = plan;
@@ -65,6 +66,7 @@ static int pass_descriptor(void *plan, struct error *error)
         {"add-fd", peripheral_add_fd_arguments(plug->id, adding->set)},
         {"blockdev-add", block_node(adding)}};
     qmp_ahead(hotplug->qmp, both, COUNT(both), adding->image);
+    qmp_prepare(hotplug->qmp, "device_add", plug->frontend(plug));
     if (peripheral_add_fd(hotplug->qmp, adding->image, plug->id, hotplug->deadline, &adding->set,
                           error) == 0)
         return 0;

@@ -17,8 +17,6 @@
 #include "kvm/state/hvparams.h"
 #include "kvm/state/placement.h"
 
-enum { RECENT_EVENTS = 64 };
-
 static void put(json_t *object, const char *key, json_t *value)
 {
     json_object_set_new(object, key, memory_json(value));
@@ -27,18 +25,12 @@ static void put(json_t *object, const char *key, json_t *value)
 /* The last word on whether the guest's CPUs run, from the event log: "running", "paused", or NULL. */
 static const char *state_by_events(const struct rundir *rundir, const char *name, double since)
 {
-    AUTO_JSON json_t *events = events_read(rundir, name, RECENT_EVENTS, NULL);
+    static const char *const telling[] = {"RESUME", "STOP", "KVM_SUITE_START", NULL};
+    AUTO_JSON json_t *event = events_last(rundir, name, telling);
 
-    for (size_t i = json_array_size(events); i-- > 0;) {
-        const char *event = json_text(json_array_get(events, i), "event");
-        if (event == NULL || events_time(json_array_get(events, i)) < since)
-            continue;
-        if (strcmp(event, "RESUME") == 0)
-            return "running";
-        if (strcmp(event, "STOP") == 0 || strcmp(event, "KVM_SUITE_START") == 0)
-            return "paused";
-    }
-    return NULL;
+    if (event == NULL || events_time(event) < since)
+        return NULL;
+    return strcmp(json_text(event, "event"), "RESUME") == 0 ? "running" : "paused";
 }
 
 static const char *live_state(const struct session *session)
@@ -203,11 +195,12 @@ static json_t *tell_nics(const struct session *session)
 /* "running" and "paused" by QEMU's own word, which goes before what the event log says. */
 static void tell_live(const struct session *session, deadline_t deadline, json_t *detail)
 {
+    static const struct qmp_request asked[] = {{"query-status", NULL}, {"query-balloon", NULL}};
     struct error error = {0};
     char status[32];
     AUTO_JSON json_t *balloon = NULL;
-    AUTO_QMP struct qmp *qmp =
-        monitor_look(session->rundir, session->name, &session->process, deadline, &error);
+    AUTO_QMP struct qmp *qmp = monitor_look(session->rundir, session->name, &session->process,
+                                            asked, COUNT(asked), deadline, &error);
 
     if (qmp == NULL || monitor_status(qmp, deadline, status, &error) < 0) {
         if (json_text(detail, "fault") == NULL)
@@ -266,10 +259,10 @@ json_t *inspect_devices(const struct session *session)
 static void tell_tpm(const struct session *session, json_t *detail)
 {
     const char *model = hvparams_text(session->runtime.instance.hvparams, "tpm");
-    pid_t pid = swtpm_pid(session->rundir, session->name);
 
     if (model[0] == '\0')
         return;
+    pid_t pid = swtpm_pid(session->rundir, session->name);
     if (!session_is_live(session))
         put(detail, "tpm", json_string(model));
     else if (pid > 0)

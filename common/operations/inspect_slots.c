@@ -135,7 +135,8 @@ json_t *inspect_slots(const struct rundir *rundir, const char *name, deadline_t 
     json_t *map = recorded_map(&session, error);
     if (map == NULL || !session_is_live(&session))
         return map;
-    AUTO_QMP struct qmp *qmp = monitor_look(rundir, name, &session.process, deadline, error);
+    AUTO_QMP struct qmp *qmp =
+        monitor_look(rundir, name, &session.process, NULL, 0, deadline, error);
     if (qmp == NULL || qmp_call(qmp, "query-pci", NULL, deadline, &buses, error) != QMP_DONE) {
         json_decref(map);
         return NULL;

@@ -31,7 +31,7 @@ static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
     *qmp = NULL;
     if (!session_is_live(&local->session))
         return NULL;
-    *qmp = monitor_look(local->rundir, local->name, &local->session.process,
+    *qmp = monitor_look(local->rundir, local->name, &local->session.process, NULL, 0,
                         clock_deadline(LOOK_MS), error);
     return *qmp == NULL ? NULL : migrate_query(*qmp, clock_deadline(LOOK_MS), error);
 }

@@ -43,19 +43,14 @@ static void take_over(struct session *session)
     snprintf(session->runtime.boot_id, sizeof(session->runtime.boot_id), "%s", process_boot_id());
 }
 
-/* What is on the node, in this order: the process, then the files, then what the runtime says. */
-static int look(struct session *session, bool locked,
-                int (*load)(const struct rundir *rundir, const char *name, struct runtime *runtime,
-                            struct error *error),
-                struct error *error)
+/* Behind the process, so that what is read is at least as new. */
+static void read_files(struct session *session,
+                       int (*load)(const struct rundir *rundir, const char *name,
+                                   struct runtime *runtime, struct error *error))
 {
     const struct rundir *rundir = session->rundir;
 
-    if (monitor_find(rundir, session->name, &session->process, error) < 0) {
-        session_close(session);
-        return -1;
-    }
-    if (locked) {
+    if (session->lock >= 0) {
         remove_temporaries(rundir, session->name);
         events_bound(rundir, session->name);
     }
@@ -66,10 +61,9 @@ static int look(struct session *session, bool locked,
     } else if (file_is_missing()) {
         session->runtime_fault.text[0] = '\0';
     }
-    return 0;
 }
 
-int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
+int session_find(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error)
 {
     *session = (struct session){
@@ -79,16 +73,33 @@ int session_open(struct session *session, const struct rundir *rundir, const str
     if (locked && (rundir_complete(rundir, error) < 0 ||
                    rundir_lock(rundir, name, lock_deadline, &session->lock, error) < 0))
         return -1;
-    return look(session, locked, runtime_load, error);
+    if (monitor_find(rundir, name, &session->process, error) == 0)
+        return 0;
+    session_close(session);
+    return -1;
+}
+
+void session_read(struct session *session)
+{
+    read_files(session, runtime_load);
+}
+
+int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
+                 const char *name, bool locked, deadline_t lock_deadline, struct error *error)
+{
+    if (session_find(session, rundir, node, name, locked, lock_deadline, error) < 0)
+        return -1;
+    session_read(session);
+    return 0;
 }
 
 int session_peek(struct session *session, const struct rundir *rundir, const char *name,
                  struct error *error)
 {
-    *session =
-        (struct session){.rundir = rundir, .name = name, .lock = -1, .process = {.pidfd = -1}};
-    return rundir_check_name(rundir, name, error) < 0 ? -1
-                                                      : look(session, false, runtime_peek, error);
+    if (session_find(session, rundir, NULL, name, false, 0, error) < 0)
+        return -1;
+    read_files(session, runtime_peek);
+    return 0;
 }
 
 void session_unlock(struct session *session)

@@ -14,7 +14,7 @@
 #include "kvm/qemu/events.h"
 #include "events_private.h"
 
-enum { LOG_SIZE_MAX = 1024 * 1024, EVENT_SIZE = 1024, WORD_SIZE = 32 };
+enum { LOG_SIZE_MAX = 1024 * 1024, WORD_SIZE = 32 };
 
 /* -1 with errno; what is not a regular file of ours is no log. */
 static int open_log(const struct rundir *rundir, enum rundir_file which, const char *name,
@@ -51,8 +51,8 @@ char *events_tail(const struct rundir *rundir, enum rundir_file which, const cha
             break;
         got += count > 0 ? (size_t)count : 0;
     }
-    for (size_t i = 0; i < got; i++) /* a hole left by a crash would end the text here */
-        text[i] = text[i] == '\0' ? '?' : text[i];
+    for (char *hole = text; (hole = memchr(hole, '\0', got - (size_t)(hole - text))) != NULL;)
+        *hole = '?'; /* left by a crash, it would end the text here */
     text[got] = '\0';
     const char *newline = from > 0 ? strchr(text, '\n') : NULL;
     if (newline != NULL) /* the first line is cut */
@@ -79,28 +79,31 @@ static bool next_line(const char **line, const char **begin, size_t *length)
     return *length > 0;
 }
 
-/* The last `most` of an array; steals it. */
-static json_t *last_of(json_t *events, size_t most)
+/* Before a line is parsed, which is the slow part: the name as it stands there, before the data, by QEMU and by us. */
+static bool is_named(const char *line, size_t length, const char *const *names)
 {
-    size_t count = json_array_size(events);
-    if (most == 0 || count <= most)
-        return events;
-    json_t *last = memory_json(json_array());
-    for (size_t i = count - most; i < count; i++)
-        json_array_append(last, json_array_get(events, i));
-    json_decref(events);
-    return last;
+    static const char key[] = "\"event\"";
+    const char *found = memmem(line, length, key, strlen(key)), *end = line + length;
+    const char *name = found == NULL
+                           ? NULL
+                           : memchr(found + strlen(key), '"', (size_t)(end - found) - strlen(key));
+    bool is = false;
+    for (; name != NULL && !is && *names != NULL; names++) {
+        size_t size = strlen(*names);
+        is = (size_t)(end - name) > size + 1 && name[size + 1] == '"' &&
+             memcmp(name + 1, *names, size) == 0;
+    }
+    return is;
 }
 
-json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged)
+/* `names`: as in events_of_run; NULL: all lines. */
+static json_t *parse_lines(const char *text, const char *const *names, size_t *damaged)
 {
     json_t *events = memory_json(json_array());
-    /* Who wants a few need not wait until all are parsed; events take some hundred bytes. */
-    size_t wanted =
-        most == 0 || most > LOG_SIZE_MAX / EVENT_SIZE ? LOG_SIZE_MAX : most * EVENT_SIZE;
-    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, wanted);
     size_t faults = 0, length = 0;
     for (const char *line = text, *begin = NULL; next_line(&line, &begin, &length);) {
+        if (names != NULL && json_array_size(events) > 0 && !is_named(begin, length, names))
+            continue;
         json_t *event = parse_line(begin, length);
         if (event != NULL)
             json_array_append_new(events, event);
@@ -109,7 +112,49 @@ json_t *events_read(const struct rundir *rundir, const char *name, size_t most, 
     }
     if (damaged != NULL)
         *damaged = faults;
-    return last_of(events, most);
+    return events;
+}
+
+json_t *events_read(const struct rundir *rundir, const char *name, size_t *damaged)
+{
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    return parse_lines(text, NULL, damaged);
+}
+
+/* Of a line; NULL when it has none of the names. */
+static json_t *parse_named(const char *line, size_t length, const char *const *names)
+{
+    return is_named(line, length, names) ? parse_line(line, length) : NULL;
+}
+
+/* The newest line with one of the names, parsed; *line is where it begins. NULL: there is none. */
+static json_t *find_last(const char *text, const char *const *names, const char **line)
+{
+    for (const char *end = text + strlen(text); end > text;) {
+        const char *newline = memrchr(text, '\n', (size_t)(end - text));
+        *line = newline != NULL ? newline + 1 : text;
+        json_t *event = parse_named(*line, (size_t)(end - *line), names);
+        if (event != NULL)
+            return event;
+        end = newline != NULL ? newline : text;
+    }
+    return NULL;
+}
+
+json_t *events_last(const struct rundir *rundir, const char *name, const char *const *names)
+{
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    const char *line;
+    return find_last(text, names, &line);
+}
+
+json_t *events_of_run(const struct rundir *rundir, const char *name, const char *const *names)
+{
+    static const char *const starts[] = {"KVM_SUITE_START", NULL};
+    AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
+    const char *line;
+    AUTO_JSON json_t *start = find_last(text, starts, &line);
+    return parse_lines(start != NULL ? line : text, names, NULL);
 }
 
 double events_time(const json_t *event)
@@ -121,15 +166,13 @@ double events_time(const json_t *event)
 
 bool events_seen(const struct rundir *rundir, const char *name, const char *event, double since)
 {
+    const char *const names[] = {event, NULL};
     AUTO_FREE char *text = events_tail(rundir, RUNDIR_EVENTS, name, LOG_SIZE_MAX);
     bool seen = false;
     size_t length = 0;
     for (const char *line = text, *begin = NULL; !seen && next_line(&line, &begin, &length);) {
-        if (memmem(begin, length, event, strlen(event)) == NULL) /* parsing is the slow part */
-            continue;
-        AUTO_JSON json_t *one = parse_line(begin, length);
-        seen =
-            one != NULL && strcmp(json_text(one, "event"), event) == 0 && events_time(one) >= since;
+        AUTO_JSON json_t *one = parse_named(begin, length, names);
+        seen = one != NULL && events_time(one) >= since;
     }
     return seen;
 }

@@ -79,6 +79,10 @@ static void hear_watchdog(struct story *story, const json_t *event)
     story->watchdog = action != NULL && strcmp(action, "poweroff") == 0 ? event : NULL;
 }
 
+static const char *const heard[] = {"KVM_SUITE_START", "KVM_SUITE_ACTION", "POWERDOWN",
+                                    "RESET",           "GUEST_PANICKED",   "WATCHDOG",
+                                    "SHUTDOWN",        "RESUME",           NULL};
+
 static void hear(struct story *story, const json_t *event)
 {
     const char *name = json_text(event, "event");
@@ -324,7 +328,7 @@ static bool is_marked_by_ganeti(const struct rundir *rundir, const char *name,
 void events_ending(const struct rundir *rundir, const char *name, const struct runtime *runtime,
                    bool alive, struct ending *ending)
 {
-    AUTO_JSON json_t *events = events_read(rundir, name, 0, NULL);
+    AUTO_JSON json_t *events = events_of_run(rundir, name, heard);
     struct story story = {0};
     /* Ganeti writes its file before it starts a QEMU, which keeps no log: what is older is of an earlier one. */
     bool foreign = runtime != NULL && runtime->state == RUNTIME_FOREIGN;

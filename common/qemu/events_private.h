@@ -12,4 +12,8 @@
 char *events_tail(const struct rundir *rundir, enum rundir_file which, const char *name,
                   size_t most);
 
+/* As events_read, from the last KVM_SUITE_START on (all when the log has none): its first line, and of the others those
+ * with one of the names (NULL ends them), since parsing is the slow part. */
+json_t *events_of_run(const struct rundir *rundir, const char *name, const char *const *names);
+
 #endif

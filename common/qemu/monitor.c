@@ -127,11 +127,12 @@ struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum run
 }
 
 struct qmp *monitor_look(const struct rundir *rundir, const char *name,
-                         const struct qemu_process *process, deadline_t deadline,
-                         struct error *error)
+                         const struct qemu_process *process, const struct qmp_request *asked,
+                         size_t count, deadline_t deadline, struct error *error)
 {
     struct error missing = {0};
-    struct qmp *qmp = monitor_open(rundir, name, RUNDIR_QUERY, process, deadline, &missing);
+    AUTO_FREE char *query = rundir_path(rundir, RUNDIR_QUERY, name);
+    struct qmp *qmp = qmp_connect_asking(query, process->pid, asked, count, deadline, &missing);
     if (qmp != NULL)
         return qmp;
     if (missing.status != STATUS_FAILED) {
@@ -139,8 +140,9 @@ struct qmp *monitor_look(const struct rundir *rundir, const char *name,
         return NULL;
     }
     /* Not there, or left by an earlier QEMU. */
-    return monitor_open(rundir, name, RUNDIR_QMP, process,
-                        clock_earlier(deadline, clock_deadline(LOOK_WAIT_MS)), error);
+    AUTO_FREE char *only = rundir_path(rundir, RUNDIR_QMP, name);
+    return qmp_connect_asking(only, process->pid, asked, count,
+                              clock_earlier(deadline, clock_deadline(LOOK_WAIT_MS)), error);
 }
 
 int monitor_status(struct qmp *qmp, deadline_t deadline, char *status, struct error *error)

@@ -172,22 +172,21 @@ static enum qmp_outcome send_command(struct qmp *qmp, const char *command, json_
                                      const int *descriptors, size_t count, deadline_t deadline,
                                      struct error *error)
 {
-    AUTO_FREE char *text = json_compact(message);
+    bool prepared = qmp->prepared.request.command != NULL;
+    AUTO_FREE char *text = ahead_write(qmp, message, &qmp->id);
     size_t length = strlen(text);
-    text[length] = '\n'; /* in the place of the NUL: readers by line want it */
-    size_t sent = qmp_send(qmp, text, length + 1, descriptors, count, deadline);
-    explicit_bzero(text, length + 1); /* it may hold a password */
-    if (sent == length + 1)
+    size_t sent = qmp_send(qmp, text, length, descriptors, count, deadline);
+    explicit_bzero(text, length); /* it may hold a password */
+    if (sent == length)
         return QMP_DONE;
     const char *effect = sent == 0 ? "it was not sent" : "it was sent in part";
     if (qmp->lost)
         error_set(error, STATUS_FAILED, "%s: %s; %s", command, qmp->fault, effect);
     else
         error_set(error, STATUS_TIMEOUT, "%s: QEMU takes no command in time; %s", command, effect);
-    if (sent == 0)
-        return QMP_REFUSED;
-    qmp_lose(qmp, "a command was sent in part"); /* whatever followed would be read as its end */
-    return QMP_UNKNOWN;
+    if (sent > 0 || prepared) /* whatever followed would be read as its end */
+        qmp_lose(qmp, "a command was sent in part");
+    return sent == 0 ? QMP_REFUSED : QMP_UNKNOWN;
 }
 
 static enum qmp_outcome refusal(struct qmp *qmp, const char *command, const json_t *fault,
@@ -238,13 +237,28 @@ static enum qmp_outcome call(struct qmp *qmp, const char *command, json_t *messa
     qmp->error_class[0] = '\0';
     if (!ahead_take(qmp, message)) {
         qmp_forget_ahead(qmp);
-        qmp->id = qmp_number(qmp, message);
         qmp_read(qmp); /* a connection that has ended is noticed before, not after */
         outcome = send_command(qmp, command, message, descriptors, count, deadline, error);
     }
     if (outcome == QMP_DONE)
         outcome = receive(qmp, command, deadline, result, error);
     qmp->id = 0; /* an answer that comes later is nobody's */
+    return outcome;
+}
+
+enum qmp_outcome qmp_settle(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    static const char command[] = "qmp_capabilities";
+
+    if (!qmp->negotiating)
+        return QMP_DONE;
+    qmp->negotiating = false;
+    AUTO_JSON json_t *message = qmp_message("execute", command, qmp_capabilities(qmp));
+    enum qmp_outcome outcome = call(qmp, command, message, NULL, 0, deadline, NULL, error);
+    if (outcome == QMP_DONE)
+        return QMP_DONE;
+    error_prefix(error, "%s", qmp->name);
+    qmp_lose(qmp, "its negotiation has failed");
     return outcome;
 }
 
@@ -263,7 +277,10 @@ enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *argu
                   count, (int)DESCRIPTORS_MAX);
         return QMP_REFUSED;
     }
-    return call(qmp, command, message, descriptors, count, deadline, result, error);
+    enum qmp_outcome settled = qmp_settle(qmp, deadline, error);
+    return settled != QMP_DONE
+               ? settled
+               : call(qmp, command, message, descriptors, count, deadline, result, error);
 }
 
 enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *arguments,
@@ -280,7 +297,9 @@ enum qmp_outcome qmp_call_oob(struct qmp *qmp, const char *command, json_t *argu
         error_set(error, STATUS_FAILED, "%s: this connection takes nothing out of band", command);
         return QMP_REFUSED;
     }
-    return call(qmp, command, message, NULL, 0, deadline, result, error);
+    enum qmp_outcome settled = qmp_settle(qmp, deadline, error);
+    return settled != QMP_DONE ? settled
+                               : call(qmp, command, message, NULL, 0, deadline, result, error);
 }
 
 const char *qmp_error_class(const struct qmp *qmp)

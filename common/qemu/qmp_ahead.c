@@ -8,13 +8,20 @@
 
 enum { SEND_MS = 100 };
 
+/* Of a command that was sent but for its name: the end that makes it one that QEMU does not have. */
+static const char nothing[] = "-\"}\n";
+
+static void drop(struct qmp_early *early)
+{
+    json_decref(early->request.arguments);
+    json_decref(early->reply);
+    *early = (struct qmp_early){0};
+}
+
 void qmp_forget_ahead(struct qmp *qmp)
 {
-    while (qmp->ahead_count > 0) {
-        struct qmp_early *early = &qmp->ahead[--qmp->ahead_count];
-        json_decref(early->request.arguments);
-        json_decref(early->reply);
-    }
+    while (qmp->ahead_count > 0)
+        drop(&qmp->ahead[--qmp->ahead_count]);
 }
 
 bool ahead_keep(struct qmp *qmp, json_t *message)
@@ -56,22 +63,40 @@ bool ahead_take(struct qmp *qmp, const json_t *message)
     return false;
 }
 
-/* One line; the caller frees. */
+char *ahead_write(struct qmp *qmp, json_t *message, json_int_t *id)
+{
+    struct qmp_early *prepared = &qmp->prepared;
+    bool pending = prepared->request.command != NULL;
+
+    if (pending && is_same(&prepared->request, message)) {
+        char *rest = memory_format("%s\"}\n", prepared->request.command);
+        *id = prepared->id;
+        drop(prepared);
+        return rest;
+    }
+    *id = qmp_number(qmp, message);
+    AUTO_FREE char *text = json_compact(message);
+    char *all = memory_format("%s%s\n", pending ? nothing : "", text);
+    explicit_bzero(text, strlen(text)); /* it may hold a password */
+    drop(prepared);
+    return all;
+}
+
 static char *write_down(struct qmp *qmp, const struct qmp_request *request)
 {
     struct qmp_early *early = &qmp->ahead[qmp->ahead_count++];
     AUTO_JSON json_t *message =
         qmp_message("execute", request->command, json_incref(request->arguments));
 
-    *early = (struct qmp_early){.request = *request, .id = qmp_number(qmp, message)};
+    *early = (struct qmp_early){.request = *request};
     json_incref(early->request.arguments);
-    AUTO_FREE char *text = json_compact(message);
-    return memory_format("%s\n", text);
+    return ahead_write(qmp, message, &early->id);
 }
 
 static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count,
                        int descriptor)
 {
+    bool prepared = qmp->prepared.request.command != NULL;
     AUTO_FREE char *text = memory_copy("");
 
     for (size_t i = 0; i < count; i++) {
@@ -85,7 +110,7 @@ static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size
     if (sent == length)
         return;
     qmp_forget_ahead(qmp);
-    if (sent > 0)
+    if (sent > 0 || prepared)
         qmp_lose(qmp,
                  "a command was sent in part"); /* whatever followed would be read as its end */
 }
@@ -97,4 +122,26 @@ void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count
         send_ahead(qmp, requests, count, descriptor);
     for (size_t i = 0; i < count; i++)
         json_decref(requests[i].arguments);
+}
+
+void qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments)
+{
+    AUTO_JSON json_t *message = memory_json(json_pack("{s:O}", "arguments", arguments));
+    struct qmp_early *prepared = &qmp->prepared;
+
+    if (!qmp->oob || prepared->request.command != NULL) {
+        json_decref(arguments);
+        return;
+    }
+    *prepared = (struct qmp_early){.request = {command, arguments}, .id = qmp_number(qmp, message)};
+    AUTO_FREE char *text = json_compact(message);
+    text[strlen(text) - 1] = '\0';
+    AUTO_FREE char *part = memory_format("%s,\"execute\":\"", text);
+    size_t length = strlen(part);
+    size_t sent = qmp_send(qmp, part, length, NULL, 0, clock_deadline(SEND_MS));
+    if (sent == length)
+        return;
+    drop(prepared);
+    if (sent > 0)
+        qmp_lose(qmp, "a command was sent in part");
 }

@@ -81,9 +81,14 @@ struct wish {
     size_t count;
 };
 
-static void ask_along(struct qmp *qmp, const struct wish *wish, json_t *capabilities)
+json_t *qmp_capabilities(const struct qmp *qmp)
 {
-    struct qmp_request all[QMP_AHEAD_MAX] = {{"qmp_capabilities", json_incref(capabilities)}};
+    return qmp->oob ? memory_json(json_pack("{s:[s]}", "enable", "oob")) : NULL;
+}
+
+static void ask_along(struct qmp *qmp, const struct wish *wish)
+{
+    struct qmp_request all[QMP_AHEAD_MAX] = {{"qmp_capabilities", qmp_capabilities(qmp)}};
     size_t count = 1;
 
     for (; count <= wish->count && count < QMP_AHEAD_MAX; count++)
@@ -99,11 +104,10 @@ static int negotiate(struct qmp *qmp, const struct wish *wish, deadline_t deadli
     if (qmp->greeting == NULL)
         return fail_greeting(qmp, error);
     qmp->oob = wish->oob && offers_oob(qmp);
-    json_t *arguments = qmp->oob ? memory_json(json_pack("{s:[s]}", "enable", "oob")) : NULL;
-    if (wish->count > 0 && qmp->oob)
-        ask_along(qmp, wish, arguments);
-    if (qmp_call(qmp, "qmp_capabilities", arguments, deadline, NULL, error) != QMP_DONE)
-        return error_prefix(error, "%s", qmp->name);
+    qmp->negotiating = true;
+    if (wish->count == 0 || !qmp->oob)
+        return qmp_settle(qmp, deadline, error) == QMP_DONE ? 0 : -1;
+    ask_along(qmp, wish);
     return 0;
 }
 
@@ -184,6 +188,7 @@ void qmp_close(struct qmp *qmp)
     json_decref(qmp->greeting);
     json_decref(qmp->reply);
     qmp_forget_ahead(qmp);
+    json_decref(qmp->prepared.request.arguments);
     frame_release(&qmp->frame);
     store_release(&qmp->store);
     free(qmp->name);

@@ -25,6 +25,7 @@ struct qmp {
     pid_t peer;
     json_t *greeting; /* the "QMP" object; NULL until it came */
     bool oob;         /* negotiated */
+    bool negotiating; /* the answer to that is not taken yet */
     bool heard;       /* a byte has come */
     bool lost;
     char fault[FRAME_FAULT_SIZE]; /* why it is lost */
@@ -35,6 +36,7 @@ struct qmp {
     json_t *reply; /* to it; NULL until it came */
     struct qmp_early ahead[QMP_AHEAD_MAX];
     size_t ahead_count;
+    struct qmp_early prepared; /* sent but for its end; no command: none */
     char error_class[QMP_CLASS_SIZE];
 };
 
@@ -49,6 +51,11 @@ bool qmp_wait(struct qmp *qmp, short events, deadline_t deadline);
 size_t qmp_send(struct qmp *qmp, char *bytes, size_t length, const int *descriptors, size_t count,
                 deadline_t deadline);
 
+/* Negotiate, unless it is done. What fails it loses the connection. */
+enum qmp_outcome qmp_settle(struct qmp *qmp, deadline_t deadline, struct error *error);
+/* The arguments of qmp_capabilities; NULL: none. */
+json_t *qmp_capabilities(const struct qmp *qmp);
+
 /* {VERB: COMMAND, "arguments"}; steals the arguments. */
 json_t *qmp_message(const char *verb, const char *command, json_t *arguments);
 /* Give the message an id of its own, short since QEMU reads byte by byte; has a message that id? */
@@ -58,5 +65,8 @@ bool qmp_is_numbered(const json_t *message, json_int_t id);
 /* Commands sent ahead (qmp_ahead.c): keep a reply to one; make one the outstanding command. */
 bool ahead_keep(struct qmp *qmp, json_t *message);
 bool ahead_take(struct qmp *qmp, const json_t *message);
+/* What to send for the message, which has no id yet: the rest of it when it was prepared. Ends what was prepared in any
+ * case. The caller frees. */
+char *ahead_write(struct qmp *qmp, json_t *message, json_int_t *id);
 
 #endif

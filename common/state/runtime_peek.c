@@ -12,26 +12,116 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 
-enum { FIFTH = 4 };
+enum { OURS = 4 };
 
-/* Where the fifth element of the outer list begins; its end is the list's. NULL: there is none. */
-static const char *find_fifth(const char *text, const char *end)
+/* What is parsed of the fifth element; all of it would take as long as the rest of the look. */
+static const char *const of_ours[] = {"version",    "state",     "boot_id",  "pid",
+                                      "start_time", "migration", "instance", NULL};
+static const char *const of_instance[] = {"name", "uuid", "beparams", NULL};
+
+/* Each of these takes where something begins and tells where it ends; NULL: it is cut off or odd. */
+static const char *skip_blanks(const char *text, const char *end)
 {
-    int depth = 0, commas = 0;
+    while (text != NULL && text < end && (*text == ' ' || *text == '\n'))
+        text++;
+    return text == NULL || text == end ? NULL : text;
+}
 
-    for (; text < end; text++) {
+static const char *skip_string(const char *text, const char *end)
+{
+    for (text++; text < end && *text != '"'; text++)
+        text += *text == '\\';
+    return text < end ? text + 1 : NULL;
+}
+
+static const char *skip_value(const char *text, const char *end)
+{
+    int depth = 0;
+
+    while ((text = skip_blanks(text, end)) != NULL) {
         if (*text == '"') {
-            for (text++; text < end && *text != '"'; text++)
-                text += *text == '\\';
-        } else if (*text == '[' || *text == '{') {
-            depth++;
-        } else if (*text == ']' || *text == '}') {
-            depth--;
-        } else if (*text == ',' && depth == 1 && ++commas == FIFTH) {
-            return text + 1;
+            text = skip_string(text, end);
+            if (text == NULL || depth == 0)
+                return text;
+            continue;
         }
+        bool closing = *text == ']' || *text == '}';
+        if (depth == 0 && (closing || *text == ',')) /* behind a number or a word */
+            return text;
+        depth += *text == '[' || *text == '{' ? 1 : closing ? -1 : 0;
+        text++;
+        if (closing && depth == 0)
+            return text;
     }
     return NULL;
+}
+
+static const char *skip_mark(const char *text, const char *end, char mark)
+{
+    text = skip_blanks(text, end);
+    return text != NULL && *text == mark ? text + 1 : NULL;
+}
+
+static bool is_one_of(const char *key, const char *end, const char *const *keys)
+{
+    size_t length = (size_t)(end - key);
+
+    for (; *keys != NULL; keys++)
+        if (strlen(*keys) == length && memcmp(*keys, key, length) == 0)
+            return true;
+    return false;
+}
+
+static const char *take_members(const char *text, const char *end, const char *const *keys,
+                                json_t *members);
+
+static const char *take_member(const char *text, const char *end, const char *const *keys,
+                               json_t *members)
+{
+    const char *key = skip_mark(text, end, '"');
+    const char *key_end = key == NULL ? NULL : skip_string(key - 1, end);
+    const char *value = skip_blanks(skip_mark(key_end, end, ':'), end);
+
+    if (value == NULL || !is_one_of(key, key_end - 1, keys))
+        return skip_value(value, end);
+    AUTO_FREE char *name = memory_format("%.*s", (int)(key_end - 1 - key), key);
+    json_t *member = NULL;
+    if (keys == of_ours && strcmp(name, "instance") == 0) {
+        member = memory_json(json_object());
+        text = take_members(value, end, of_instance, member);
+    } else {
+        text = skip_value(value, end);
+        if (text != NULL)
+            member = json_loadb(value, (size_t)(text - value), JSON_DECODE_ANY, NULL);
+    }
+    json_object_set_new(members, name, member);
+    return member == NULL ? NULL : text;
+}
+
+/* Of the object that begins there, what the keys name. */
+static const char *take_members(const char *text, const char *end, const char *const *keys,
+                                json_t *members)
+{
+    text = skip_mark(text, end, '{');
+    while (text != NULL) {
+        text = skip_blanks(take_member(text, end, keys, members), end);
+        if (text != NULL && *text == '}')
+            return text + 1;
+        text = skip_mark(text, end, ',');
+    }
+    return NULL;
+}
+
+/* NULL: not such a file. */
+static json_t *take_ours(const char *text, const char *end)
+{
+    AUTO_JSON json_t *members = memory_json(json_object());
+
+    text = skip_mark(text, end, '[');
+    for (int i = 0; i < OURS; i++)
+        text = skip_mark(skip_value(text, end), end, ',');
+    text = skip_mark(take_members(text, end, of_ours, members), end, ']');
+    return text != NULL && skip_blanks(text, end) == NULL ? json_incref(members) : NULL;
 }
 
 /* False: not such a file, or anything odd; the careful reader then says what. */
@@ -69,7 +159,7 @@ int runtime_peek(const struct rundir *rundir, const char *name, struct runtime *
 {
     char file[RUNDIR_PATH_MAX];
     AUTO_FREE char *bytes = NULL;
-    size_t length, used;
+    size_t length;
 
     *runtime = (struct runtime){0};
     rundir_name(RUNDIR_RUNTIME, name, file);
@@ -78,13 +168,8 @@ int runtime_peek(const struct rundir *rundir, const char *name, struct runtime *
             error->status = STATUS_STATE;
         return -1;
     }
-    const char *fifth = find_fifth(bytes, bytes + length);
-    json_error_t fault;
-    AUTO_JSON json_t *ours = fifth == NULL ? NULL
-                                           : json_loadb(fifth, length - (size_t)(fifth - bytes),
-                                                        JSON_DISABLE_EOF_CHECK, &fault);
-    used = ours == NULL ? 0 : (size_t)(fifth - bytes) + (size_t)fault.position;
-    if (ours != NULL && strcmp(bytes + used, "]\n") == 0 && read_head(ours, name, runtime))
+    AUTO_JSON json_t *ours = take_ours(bytes, bytes + length);
+    if (ours != NULL && read_head(ours, name, runtime))
         return 0;
     return runtime_parse(bytes, length, file, name, runtime, error);
 }

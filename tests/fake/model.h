@@ -352,6 +352,8 @@ static inline struct answer model_query(struct model *model, const char *command
 static inline struct answer model_execute(struct model *model, const char *command,
                                           json_t *arguments, size_t descriptors)
 {
+    if (strcmp(command, "-") == 0) /* that ends a command which is not to be executed */
+        return answer_refusal("CommandNotFound", memory_copy("The command - has not been found"));
     if (strcmp(command, "device_add") == 0)
         return model_device_add(model, arguments);
     if (strcmp(command, "device_del") == 0)

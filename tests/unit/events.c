@@ -216,23 +216,40 @@ TEST(long_texts, "what is too long is cut between characters")
     return true;
 }
 
-TEST(reading, "the last events are read, in order; damaged lines are counted")
+TEST(reading, "events are read in order; damaged lines are counted")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
     struct rundir rundir = rundir_of(&scratch);
     size_t damaged = 99;
-    AUTO_JSON json_t *none = events_read(&rundir, "x", 0, &damaged);
+    AUTO_JSON json_t *none = events_read(&rundir, "x", &damaged);
     CHECK_NUMBER(json_array_size(none), 0);
     CHECK_NUMBER(damaged, 0);
     CHECK(scratch_write(&scratch, "events/x.jsonl",
                         START "{\"no\":1}\n\r\n[]\n" RESUME "{\"a\":1,\"a\":2}\n" RESET "{\"ev"));
-    AUTO_JSON json_t *all = events_read(&rundir, "x", 0, &damaged);
+    AUTO_JSON json_t *all = events_read(&rundir, "x", &damaged);
     CHECK_NUMBER(json_array_size(all), 3);
     CHECK_NUMBER(damaged, 4);
-    AUTO_JSON json_t *two = events_read(&rundir, "x", 2, NULL);
-    CHECK_NUMBER(json_array_size(two), 2);
-    CHECK_TEXT(json_text(json_array_get(two, 0), "event"), "RESUME");
-    CHECK_TEXT(json_text(json_array_get(two, 1), "event"), "RESET");
+    CHECK_TEXT(json_text(json_array_get(all, 1), "event"), "RESUME");
+    CHECK_TEXT(json_text(json_array_get(all, 2), "event"), "RESET");
+    return true;
+}
+
+TEST(last_of_names, "the newest event with one of the names is found, by its name alone")
+{
+    static const char *const names[] = {"RESUME", "STOP", NULL};
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    CHECK(events_last(&rundir, "x", names) == NULL);
+    CHECK(
+        scratch_write(&scratch, "events/x.jsonl",
+                      START RESUME EVENT(1002, "OTHER", "{\"is\": \"STOP\"}") "{\"event\":\"STOP"));
+    AUTO_JSON json_t *last = events_last(&rundir, "x", names);
+    CHECK_TEXT(json_text(last, "event"), "RESUME");
+    CHECK(scratch_write(&scratch, "events/x.jsonl", START));
+    CHECK(events_last(&rundir, "x", names) == NULL);
+    CHECK(scratch_write(&scratch, "events/x.jsonl", RESUME EVENT(1002, "STOP", "{}") RESET));
+    AUTO_JSON json_t *stop = events_last(&rundir, "x", names);
+    CHECK_TEXT(json_text(stop, "event"), "STOP");
     return true;
 }
 
@@ -258,7 +275,7 @@ TEST(notes, "a note has program, pid, user and detail, and a line of its own")
     events_note(&rundir, "x", "KVM_SUITE_ACTION", "kill", json_pack("{s:i}", "after", 3));
     events_note(&rundir, "x", "KVM_SUITE_START", NULL, NULL);
     size_t damaged = 0;
-    AUTO_JSON json_t *events = events_read(&rundir, "x", 0, &damaged);
+    AUTO_JSON json_t *events = events_read(&rundir, "x", &damaged);
     CHECK_NUMBER(damaged, 1);
     CHECK_NUMBER(json_array_size(events), 2);
     const json_t *data = json_object_get(json_array_get(events, 0), "data");
@@ -309,12 +326,13 @@ TEST(opening, "the log is opened to append, and cut to its last half when it is 
     CHECK(again >= 0);
     CHECK(fstat(again, &status) == 0 && status.st_size <= 512 * 1024 && status.st_size > 400000);
     size_t damaged = 0;
-    AUTO_JSON json_t *events = events_read(&rundir, "x", 1, &damaged);
-    CHECK_NUMBER(json_number(json_array_get(events, 0), "n", 0), LINES - 1);
+    AUTO_JSON json_t *events = events_read(&rundir, "x", &damaged);
+    size_t count = json_array_size(events);
+    CHECK_NUMBER(json_number(json_array_get(events, count - 1), "n", 0), LINES - 1);
     CHECK_NUMBER(damaged, 0);
     return true;
 }
 
 UNIT_MAIN(UNIT(reasons), UNIT(requests), UNIT(panics), UNIT(runs), UNIT(other_ends), UNIT(senders),
-          UNIT(last_words), UNIT(long_texts), UNIT(reading), UNIT(seen), UNIT(notes), UNIT(planted),
-          UNIT(opening))
+          UNIT(last_words), UNIT(long_texts), UNIT(reading), UNIT(last_of_names), UNIT(seen),
+          UNIT(notes), UNIT(planted), UNIT(opening))

@@ -537,6 +537,75 @@ TEST(ahead_arguments, "an answer belongs to its arguments, and the descriptor to
     return true;
 }
 
+static json_t *device(const char *id)
+{
+    return json_pack("{s:s, s:s}", "driver", "virtio-blk-pci", "id", id);
+}
+
+TEST(prepared, "a prepared command is executed by its call, and never without it")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("");
+    AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(qmp != NULL);
+    qmp_ahead(qmp, questions, 1, -1);
+    qmp_prepare(qmp, "device_add", device("one"));
+    qmp_prepare(qmp, "device_add", device("never")); /* one at a time */
+    AUTO_JSON json_t *result = NULL;
+    CHECK_TEXT(status_now(qmp, &result), "running");
+    CHECK_NUMBER(qmp_call(qmp, "device_add", device("one"), generous(), NULL, &error), QMP_DONE);
+    /* with another behind it; by a call of another; by the same with other arguments; by the end */
+    qmp_prepare(qmp, "device_add", device("two"));
+    qmp_ahead(qmp, (struct qmp_request[]){{"device_add", device("two")}, questions[1]}, 2, -1);
+    CHECK_NUMBER(qmp_call(qmp, "device_add", device("two"), generous(), NULL, &error), QMP_DONE);
+    CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_DONE);
+    qmp_prepare(qmp, "device_add", device("three"));
+    CHECK_NUMBER(qmp_call(qmp, "stop", NULL, generous(), NULL, &error), QMP_DONE);
+    qmp_prepare(qmp, "device_add", device("four"));
+    CHECK_NUMBER(qmp_call(qmp, "device_add", device("five"), generous(), NULL, &error), QMP_DONE);
+    qmp_prepare(qmp, "device_add", device("six"));
+    qmp_release(&qmp);
+    AUTO_QMP struct qmp *next = qmp_connect(fake.socket, true, generous(), &error);
+    CHECK(next != NULL);
+    CHECK_NUMBER(qmp_call(next, "cont", NULL, generous(), NULL, &error), QMP_DONE);
+#define DEVICE(id) "{\"driver\":\"virtio-blk-pci\",\"id\":\"" id "\"}"
+#define SENT(n, command, arguments)                                                                \
+    "{\"n\":" n ",\"execute\":\"" command "\",\"arguments\":" arguments ",\"descriptors\":0}\n"
+    CHECK(scratch_holds(&fake.scratch, "commands",
+                        SENT("1", "query-status", "{}") SENT("2", "device_add", DEVICE("one"))
+                            SENT("3", "device_add", DEVICE("two")) SENT("4", "query-migrate", "{}")
+                                SENT("5", "-", DEVICE("three")) SENT("6", "stop", "{}")
+                                    SENT("7", "-", DEVICE("four"))
+                                        SENT("8", "device_add", DEVICE("five"))
+                                            SENT("9", "cont", "{}")));
+    return true;
+}
+
+TEST(prepared_in_band, "without oob nothing is prepared")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("");
+    AUTO_QMP struct qmp *qmp = connect_to(&fake, &error);
+    CHECK(qmp != NULL);
+    qmp_prepare(qmp, "device_add", device("one"));
+    CHECK_NUMBER(qmp_call(qmp, "cont", NULL, generous(), NULL, &error), QMP_DONE);
+    CHECK(scratch_holds(&fake.scratch, "commands", SENT("1", "cont", "{}")));
+    return true;
+}
+
+TEST(refused_late, "a negotiation that is refused fails the first call, and the connection")
+{
+    struct error error;
+    AUTO_FAKE struct fake fake = fake_begin("fail qmp_capabilities GenericError not today\n");
+    AUTO_QMP struct qmp *qmp =
+        qmp_connect_asking(fake.socket, fake.pid, questions, 2, generous(), &error);
+    CHECK(qmp != NULL);
+    CHECK_NUMBER(qmp_call(qmp, "query-status", NULL, generous(), NULL, &error), QMP_REFUSED);
+    CHECK_HAS(error.text, "qmp_capabilities: not today");
+    CHECK_NUMBER(qmp_call(qmp, "query-status", NULL, generous(), NULL, &error), QMP_UNKNOWN);
+    return true;
+}
+
 TEST(wrong_peer, "nothing is sent to a server that is another process")
 {
     struct error error;
@@ -566,4 +635,5 @@ UNIT_MAIN(UNIT(plain), UNIT(shapes), UNIT(early_events), UNIT(two_greetings), UN
           UNIT(flood), UNIT(waiting), UNIT(banners), UNIT(silence), UNIT(backlog), UNIT(nobody),
           UNIT(no_reply), UNIT(dead_connection), UNIT(descriptors), UNIT(not_reading),
           UNIT(out_of_band), UNIT(ahead), UNIT(ahead_of_all), UNIT(ahead_stale), UNIT(ahead_lost),
-          UNIT(ahead_in_band), UNIT(ahead_arguments), UNIT(wrong_peer), UNIT(flat_memory))
+          UNIT(ahead_in_band), UNIT(ahead_arguments), UNIT(prepared), UNIT(prepared_in_band),
+          UNIT(refused_late), UNIT(wrong_peer), UNIT(flat_memory))

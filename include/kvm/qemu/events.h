@@ -44,9 +44,11 @@ const char *ending_kind_name(enum ending_kind kind); /* "guest-poweroff", … fo
 void events_ending(const struct rundir *rundir, const char *name, const struct runtime *runtime,
                    bool alive, struct ending *ending);
 
-/* The last `most` events (0: all kept; fewer when they take more than 1 KiB each), oldest first; new array
- * of the lines' objects; lines that do not parse are left out and counted. */
-json_t *events_read(const struct rundir *rundir, const char *name, size_t most, size_t *damaged);
+/* All that is kept, oldest first; new array of the lines' objects; lines that do not parse are left out and counted. */
+json_t *events_read(const struct rundir *rundir, const char *name, size_t *damaged);
+
+/* The newest event that has one of the names (NULL ends them); a new reference. NULL: there is none. */
+json_t *events_last(const struct rundir *rundir, const char *name, const char *const *names);
 
 /* Seconds since the epoch; 0: the event has no time. */
 double events_time(const json_t *event);

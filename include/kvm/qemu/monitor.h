@@ -41,10 +41,11 @@ struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum run
                          struct error *error);
 
 /* The same to look only, without the lock: ctrl/NAME.query, or, of a QEMU that has none since another tool started it,
- * ctrl/NAME.qmp. Who works with that one is not waited for long, and the caller is to let it go soon. */
+ * ctrl/NAME.qmp. Who works with that one is not waited for long, and the caller is to let it go soon. `asked` (count may
+ * be 0) is sent along, as qmp_ahead does. */
 struct qmp *monitor_look(const struct rundir *rundir, const char *name,
-                         const struct qemu_process *process, deadline_t deadline,
-                         struct error *error);
+                         const struct qemu_process *process, const struct qmp_request *asked,
+                         size_t count, deadline_t deadline, struct error *error);
 
 /* query-status: "running", "paused", "prelaunch", "inmigrate", "postmigrate", …; buffer ≥ 32. */
 int monitor_status(struct qmp *qmp, deadline_t deadline, char *status, struct error *error);

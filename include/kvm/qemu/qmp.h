@@ -43,7 +43,8 @@ struct qmp *qmp_connect(const char *path, bool oob, deadline_t deadline, struct 
 struct qmp *qmp_connect_peer(const char *path, pid_t peer, bool oob, deadline_t deadline,
                              struct error *error);
 
-/* The same with oob, and with queries that are sent along with the negotiation: see qmp_ahead. */
+/* The same with oob, and with queries that are sent along with the negotiation: see qmp_ahead. Where that is done, the
+ * first call waits for the negotiation's answer, not this one. */
 struct qmp *qmp_connect_asking(const char *path, pid_t peer, const struct qmp_request *requests,
                                size_t count, deadline_t deadline, struct error *error);
 
@@ -82,6 +83,14 @@ enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *argument
  */
 void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor);
 void qmp_forget_ahead(struct qmp *qmp); /* drop what was not taken */
+
+/*
+ * Send a command but for its end, its name: QEMU reads it while it executes what was sent before, and can't execute it
+ * before the qmp_call or qmp_ahead of the same command and arguments sends the rest. A call of anything else that has to
+ * be sent ends it as a command that there is not, so it never has an effect of its own. For what must not be done before
+ * an answer is known. The arguments are stolen. Only where qmp_ahead sends.
+ */
+void qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments);
 
 /* Out of band (exec-oob), for yank and migrate-pause while an in-band command hangs. Needs a connection
  * made with `oob` to a server that offers it; else QMP_REFUSED. */
