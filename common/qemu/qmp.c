@@ -258,6 +258,7 @@ enum qmp_outcome qmp_settle(struct qmp *qmp, deadline_t deadline, struct error *
     if (outcome == QMP_DONE)
         return QMP_DONE;
     error_prefix(error, "%s", qmp->name);
+    qmp_forget_ahead(qmp);
     qmp_lose(qmp, "its negotiation has failed");
     return outcome;
 }
