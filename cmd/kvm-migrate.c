@@ -20,7 +20,7 @@
 #include "kvm/operations/migrate.h"
 #include "kvm/state/instance.h"
 
-enum { INPUT_MAX = 4 * 1024 * 1024, MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
+enum { MIGRATE_TIMEOUT_MS = 60000, LINE_EVERY_MS = 2000 };
 
 struct options {
     struct cli_common common;
@@ -135,84 +135,23 @@ static void observe(const char *what)
     log_detail("%s", what);
 }
 
-/* How far the disks are: JSON of each, or text of all. The caller frees. */
-static char *disks_text(const struct migrate_progress *progress)
-{
-    int64_t copied = 0, total = 0;
-    size_t ready = 0;
-    AUTO_JSON json_t *list = memory_json(json_array());
-
-    for (size_t i = 0; i < progress->disk_count; i++) {
-        const struct migrate_disk_progress *disk = &progress->disks[i];
-        copied += disk->copied;
-        total += disk->total;
-        ready += disk->ready;
-        json_array_append_new(
-            list, memory_json(json_pack("{s:s, s:I, s:I, s:b}", "disk", disk->disk, "copied",
-                                        (json_int_t)disk->copied, "total", (json_int_t)disk->total,
-                                        "ready", (int)disk->ready)));
-    }
-    if (as_json)
-        return json_compact(list);
-    if (strcmp(progress->phase, "disks") != 0)
-        return memory_copy("");
-    AUTO_FREE char *text = memory_format(
-        "disks: %3d %%, %lld of %lld MiB, %zu of %zu ready",
-        total > 0 ? (int)((double)copied * 100 / (double)total) : 0, (long long)(copied >> 20),
-        (long long)(total >> 20), ready, progress->disk_count);
-    for (size_t i = 0; i < progress->disk_count && progress->disk_count > 1; i++) {
-        const struct migrate_disk_progress *disk = &progress->disks[i];
-        AUTO_FREE char *before = text;
-        text = memory_format(
-            "%s; %s %d %%", before, disk->disk,
-            disk->total > 0 ? (int)((double)disk->copied * 100 / (double)disk->total) : 0);
-    }
-    char *result = text;
-    text = NULL;
-    return result;
-}
-
 /* A line redrawn on a terminal, a line now and then when not, JSON lines with --json. */
 static void show_progress(const struct migrate_progress *progress)
 {
     static double last;
     bool terminal = isatty(STDERR_FILENO) != 0 && !as_json;
-    int percent =
-        progress->total > 0 ? (int)(100 - progress->remaining * 100 / progress->total) : 0;
 
     if (!terminal && (progress->seconds - last) * 1000 < LINE_EVERY_MS)
         return;
     last = progress->seconds;
-    AUTO_FREE char *disks = disks_text(progress);
-    if (as_json)
-        fprintf(stderr,
-                "{\"phase\": \"%s\", \"percent\": %d, \"transferred\": %lld, \"remaining\": %lld, "
-                "\"mbps\": %.1f, \"dirty_bytes_per_second\": %lld, \"expected_downtime_ms\": %lld, "
-                "\"seconds\": %.1f%s%s}\n",
-                progress->phase, percent, (long long)progress->transferred,
-                (long long)progress->remaining, progress->mbps,
-                (long long)progress->dirty_bytes_per_s, (long long)progress->expected_downtime_ms,
-                progress->seconds, progress->disk_count > 0 ? ", \"disks\": " : "",
-                progress->disk_count > 0 ? disks : "");
-    else if (disks[0] != '\0')
-        fprintf(stderr, "%s%s%s", terminal ? "\r\033[K" : "kvm-migrate: ", disks,
-                terminal ? "" : "\n");
-    else
-        fprintf(stderr,
-                "%s%s: %3d %%, %lld MiB sent, %lld left, %.0f MiB/s, dirty %lld MiB/s, expected "
-                "downtime %lld ms%s",
-                terminal ? "\r\033[K" : "kvm-migrate: ", progress->phase, percent,
-                (long long)progress->transferred / 1048576,
-                (long long)progress->remaining / 1048576, progress->mbps / 8.388608,
-                (long long)progress->dirty_bytes_per_s / 1048576,
-                (long long)progress->expected_downtime_ms, terminal ? "" : "\n");
+    AUTO_FREE char *text =
+        as_json ? migrate_progress_json(progress) : migrate_progress_text(progress);
+    fprintf(stderr, "%s%s%s",
+            terminal  ? "\r\033[K"
+            : as_json ? ""
+                      : "kvm-migrate: ",
+            text, terminal ? "" : "\n");
     fflush(stderr);
-}
-
-static bool takes_target(const char *action)
-{
-    return strcmp(action, "to") == 0 || strcmp(action, "check") == 0 ||
-           strcmp(action, "rehearse") == 0 || strcmp(action, "offer") == 0;
 }
 
 static void work(void *context, size_t index, struct result *result)
@@ -221,14 +160,14 @@ static void work(void *context, size_t index, struct result *result)
     const char *name = job->words.items[0], *action = job->words.items[1];
 
     (void)index;
-    if (takes_target(action))
+    if (migrate_takes_target(action))
         migrate_to(&job->rundir, &job->node, name, &job->migrate,
                    strcmp(action, "check") == 0 || job->options.common.dry_run, result);
     else if (strcmp(action, "send") == 0)
         migrate_send(&job->rundir, &job->node, name, &job->migrate, job->document, result);
     else
         migrate_local(&job->rundir, &job->node, name, action, job->token, &job->migrate, result);
-    if (isatty(STDERR_FILENO) != 0 && !as_json && takes_target(action))
+    if (isatty(STDERR_FILENO) != 0 && !as_json && migrate_takes_target(action))
         fprintf(stderr, "\r\033[K");
 }
 
@@ -244,11 +183,15 @@ static int check_words(const struct job *job, struct error *error)
     for (int i = 0; actions[i] != NULL; i++) {
         if (strcmp(actions[i], action) != 0)
             continue;
-        if (words->count == (takes_target(action) ? 3u : 2u))
+        size_t wanted = migrate_takes_target(action) ? 3 : 2;
+        if (words->count == wanted)
             return 0;
-        return error_set(
-            error, STATUS_USAGE,
-            takes_target(action) ? "%s: to which TARGET?" : "%s: takes no further word", action);
+        if (words->count < wanted)
+            return error_set(error, STATUS_USAGE, "%s: to which TARGET?", action);
+        return error_set(error, STATUS_USAGE,
+                         wanted == 3 ? "%s: only one TARGET (one word too many: \"%s\")"
+                                     : "%s: takes no further word (one too many: \"%s\")",
+                         action, words->items[wanted]);
     }
     const char *near = text_nearest(action, actions);
     return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
@@ -256,179 +199,11 @@ static int check_words(const struct job *job, struct error *error)
                      near != NULL ? "\"?" : "");
 }
 
-static char *read_input(size_t *length, struct error *error)
-{
-    char *text = memory_zeroed(1, INPUT_MAX + 1);
-
-    *length = fread(text, 1, INPUT_MAX + 1, stdin);
-    if (*length <= INPUT_MAX) {
-        text[*length] = '\0';
-        return text;
-    }
-    free(text);
-    error_set(error, STATUS_USAGE, "standard input: is longer than 4 MiB");
-    return NULL;
-}
-
-/* One line, since who writes it may wait for us before it ends. */
-static int read_document(struct job *job, struct error *error)
-{
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t length = getline(&line, &size, stdin);
-
-    if (length > 0 && length <= INPUT_MAX)
-        job->document = json_parse(line, (size_t)length, "standard input", error);
-    else
-        error_set(error, STATUS_USAGE, "standard input: has no document");
-    if (length > 0)
-        explicit_bzero(line, (size_t)length);
-    free(line);
-    return job->document == NULL ? -1 : 0;
-}
-
-/* "-": what an earlier stage has printed, with --json or the bare token. */
-static int read_token(struct job *job, struct error *error)
-{
-    size_t length = 0;
-
-    if (job->options.token == NULL || strcmp(job->options.token, "-") != 0) {
-        job->token = job->options.token == NULL ? NULL : memory_copy(job->options.token);
-        return 0;
-    }
-    AUTO_FREE char *text = read_input(&length, error);
-    if (text == NULL)
-        return -1;
-    if (text[0] != '[') {
-        text[strcspn(text, "\r\n")] = '\0';
-        job->token = memory_copy(text);
-        return 0;
-    }
-    AUTO_JSON json_t *results = json_parse(text, length, "standard input", error);
-    const char *token = json_text(json_array_get(results, 0), "token");
-    if (results == NULL)
-        return -1;
-    if (token == NULL)
-        return error_set(error, STATUS_STATE, "standard input: tells no token");
-    job->token = memory_copy(token);
-    return 0;
-}
-
-/* A session carries what these need. */
-static int check_stage(const struct job *job, struct error *error)
-{
-    const struct options *options = &job->options;
-    const char *odd = options->tunnel               ? "--tunnel"
-                      : options->multifd > 0        ? "--multifd"
-                      : options->copy_disks != NULL ? "--copy-disks"
-                      : options->in_place           ? "--in-place"
-                      : options->postcopy           ? "--postcopy"
-                                                    : NULL;
-    const char *action = job->words.items[1];
-
-    if ((strcmp(action, "offer") != 0 && strcmp(action, "send") != 0) || odd == NULL)
-        return 0;
-    return error_set(error, STATUS_USAGE, "%s goes with to only, whose session it needs", odd);
-}
-
-static int check_options(const struct options *options, struct error *error)
-{
-    const char *method = options->compression;
-
-    if (method != NULL && strcmp(method, "none") != 0 && strcmp(method, "zlib") != 0 &&
-        strcmp(method, "zstd") != 0)
-        return error_set(
-            error, STATUS_USAGE,
-            "--multifd-compression: must be none, zlib or zstd (current value: \"%s\")", method);
-    if (method != NULL && options->multifd == 0)
-        return error_set(error, STATUS_USAGE, "--multifd-compression goes with --multifd only");
-    if (options->multifd > 0 && options->tunnel)
-        return error_set(error, STATUS_USAGE,
-                         "--multifd and --tunnel exclude each other: a tunnel is one stream");
-    bool postcopy = options->postcopy ||
-                    (options->on_deadline != NULL && strcmp(options->on_deadline, "postcopy") == 0);
-    if (postcopy && (options->multifd > 0 || options->tunnel || options->non_live ||
-                     options->in_place || options->copy_disks != NULL))
-        return error_set(error, STATUS_USAGE, "post-copy and --%s exclude each other",
-                         options->multifd > 0 ? "multifd"
-                         : options->tunnel    ? "tunnel"
-                         : options->non_live  ? "non-live"
-                         : options->in_place  ? "in-place"
-                                              : "copy-disks");
-    if (options->x509 != NULL && options->plain_tcp)
-        return error_set(error, STATUS_USAGE, "--tls-x509 and --plain-tcp exclude each other");
-    if (options->x509 != NULL && options->x509[0] != '/')
-        return error_set(error, STATUS_USAGE,
-                         "--tls-x509: must be an absolute path, it is the same on both nodes "
-                         "(current value: \"%s\")",
-                         options->x509);
-    return 0;
-}
-
-static int check_disk_options(const struct options *options, struct error *error)
-{
-    bool others =
-        options->disk_paths != NULL || options->overwrite_disks || options->disk_port >= 0;
-
-    if (options->copy_disks == NULL && others)
-        return error_set(
-            error, STATUS_USAGE,
-            "--disk-path, --disk-port and --overwrite-disks go with --copy-disks only");
-    if (options->copy_disks != NULL && options->tunnel)
-        return error_set(error, STATUS_USAGE,
-                         "--copy-disks and --tunnel exclude each other: a tunnel is one stream, "
-                         "and each disk needs one of its own");
-    if (options->disk_port > 0 && options->disk_port == options->port)
-        return error_set(error, STATUS_USAGE,
-                         "--disk-port: must not be that of --port (current value: %lld)",
-                         (long long)options->disk_port);
-    return 0;
-}
-
-/* What has to do with another node has no meaning in place. */
-static int check_in_place(const struct job *job, struct error *error)
-{
-    const struct options *options = &job->options;
-    const char *odd = options->remote != NULL       ? "--remote"
-                      : options->address != NULL    ? "--address"
-                      : options->port >= 0          ? "--port"
-                      : options->multifd > 0        ? "--multifd"
-                      : options->x509 != NULL       ? "--tls-x509"
-                      : options->tunnel             ? "--tunnel"
-                      : options->plain_tcp          ? "--plain-tcp"
-                      : options->copy_disks != NULL ? "--copy-disks"
-                                                    : NULL;
-
-    if (options->overwrite_disks && strcmp(job->words.items[1], "rehearse") == 0)
-        return error_set(error, STATUS_USAGE,
-                         "--overwrite-disks: a rehearsal overwrites nothing; it can't be put back");
-    if (!options->in_place || strcmp(job->words.items[1], "serve") == 0)
-        return 0;
-    if (!takes_target(job->words.items[1]))
-        return error_set(error, STATUS_USAGE, "--in-place goes with to, check and rehearse only");
-    if (strcmp(job->words.items[2], "localhost") != 0)
-        return error_set(error, STATUS_USAGE,
-                         "--in-place: the guest stays on this node, so the target is localhost "
-                         "(current value: \"%s\")",
-                         job->words.items[2]);
-    if (odd != NULL)
-        return error_set(error, STATUS_USAGE, "--in-place and %s exclude each other", odd);
-    return 0;
-}
-
-static int prepare(struct job *job, struct error *error)
+static int fill_options(struct job *job, struct error *error)
 {
     const struct options *options = &job->options;
     const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
 
-    if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
-        check_options(options, error) < 0 || check_disk_options(options, error) < 0 ||
-        check_in_place(job, error) < 0 || check_stage(job, error) < 0)
-        return -1;
-    if (options->common.dry_run && !takes_target(job->words.items[1]))
-        return error_set(error, STATUS_USAGE,
-                         "--dry-run goes with to and rehearse only; 'status' "
-                         "looks without changing anything");
     if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0 && strcmp(then, "postcopy") != 0)
         return error_set(error, STATUS_USAGE,
                          "--on-deadline: must be cancel, pause or postcopy (current value: \"%s\")",
@@ -438,15 +213,14 @@ static int prepare(struct job *job, struct error *error)
         .remote = options->remote,
         .address = options->address,
         .port = options->port,
-        /* Nobody else is on the way that the memory takes then. */
-        .bandwidth_mib = options->in_place && options->bandwidth < 0 ? 0 : options->bandwidth,
+        .bandwidth_mib = options->bandwidth,
         .downtime_ms = options->downtime,
         .deadline_ms = options->deadline_ms,
         .on_deadline = strcmp(then, "pause") == 0      ? ON_DEADLINE_PAUSE
                        : strcmp(then, "postcopy") == 0 ? ON_DEADLINE_POSTCOPY
                                                        : ON_DEADLINE_CANCEL,
         .multifd = options->multifd,
-        .multifd_compression = options->compression != NULL ? options->compression : "none",
+        .multifd_compression = options->compression,
         .tls_x509 = options->x509,
         .copy_disks = options->copy_disks,
         .disk_paths = options->disk_paths,
@@ -454,8 +228,8 @@ static int prepare(struct job *job, struct error *error)
         .overwrite_disks = options->overwrite_disks,
         .auto_converge = options->auto_converge,
         .postcopy = options->postcopy,
-        .plain_tcp = options->plain_tcp || options->in_place,
-        .tunnel = options->tunnel || options->in_place,
+        .plain_tcp = options->plain_tcp,
+        .tunnel = options->tunnel,
         .in_place = options->in_place,
         .non_live = options->non_live,
         .rehearse = strcmp(job->words.items[1], "rehearse") == 0,
@@ -466,7 +240,33 @@ static int prepare(struct job *job, struct error *error)
         .observe = observe,
         .progress = show_progress,
     };
-    return node_open(&job->node, options->common.conf_dir, error);
+    return 0;
+}
+
+/* What was not said, once it has been checked. */
+static void settle_options(struct migrate_options *options)
+{
+    if (options->multifd_compression == NULL)
+        options->multifd_compression = "none";
+    if (!options->in_place)
+        return;
+    options->plain_tcp = options->tunnel = true;
+    if (options->bandwidth_mib < 0) /* nobody else is on the way that the memory takes then */
+        options->bandwidth_mib = 0;
+}
+
+static int prepare(struct job *job, struct error *error)
+{
+    if (check_words(job, error) < 0 || instance_check_name(job->words.items[0], error) < 0 ||
+        fill_options(job, error) < 0 ||
+        migrate_check_options(&job->migrate, job->words.items[1], error) < 0)
+        return -1;
+    settle_options(&job->migrate);
+    if (job->options.common.dry_run && !migrate_takes_target(job->words.items[1]))
+        return error_set(error, STATUS_USAGE,
+                         "--dry-run goes with to and rehearse only; 'status' "
+                         "looks without changing anything");
+    return node_open(&job->node, job->options.common.conf_dir, error);
 }
 
 static enum status print_document(enum status status, json_t *document)
@@ -490,10 +290,16 @@ static enum status offer(struct job *job)
 
 static int read_what_is_needed(struct job *job, struct error *error)
 {
-    const char *action = job->words.items[1];
-    bool document = strcmp(action, "accept") == 0 || strcmp(action, "send") == 0;
+    const char *action = job->words.items[1], *token = job->options.token;
 
-    return document ? read_document(job, error) : read_token(job, error);
+    if (strcmp(action, "accept") == 0 || strcmp(action, "send") == 0) {
+        job->document = migrate_read_document(error);
+        return job->document == NULL ? -1 : 0;
+    }
+    if (token == NULL)
+        return 0;
+    job->token = strcmp(token, "-") == 0 ? migrate_read_token(error) : memory_copy(token);
+    return job->token == NULL ? -1 : 0;
 }
 
 static enum status run(struct job *job, struct error *error)

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "migrate_landing.h"
 #include "migrate_serving.h"
 #include "kvm/base/json.h"
 #include "kvm/base/log.h"
@@ -110,35 +109,11 @@ static bool was_accepted(struct serving *serving, const json_t *offer, json_t **
     return here;
 }
 
-static int check_offer(const json_t *offer, struct error *error)
-{
-    static const char *const needed[] = {"id", "commit_token", "abort_token", "vote_token"};
-    const char *kind = json_text(offer, "document");
-
-    if (kind == NULL || strcmp(kind, "offer") != 0)
-        return error_set(error, STATUS_USAGE,
-                         "standard input: is not what 'kvm-migrate INSTANCE offer' has written");
-    for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-        if (json_text(offer, needed[i]) == NULL || strlen(json_text(offer, needed[i])) != 32)
-            return error_set(error, STATUS_USAGE, "standard input: %s: must be 32 hex digits",
-                             needed[i]);
-    if (json_truth(offer, "multifd", false) || json_truth(offer, "tunnel", false))
-        return error_set(error, STATUS_USAGE,
-                         "standard input: multifd and tunnel need the session of 'to'");
-    /* Nobody would fill their disks before the vote. */
-    if (json_object_get(offer, "disks") != NULL &&
-        (!json_is_array(json_object_get(offer, "disks")) ||
-         json_array_size(json_object_get(offer, "disks")) > 0))
-        return error_set(error, STATUS_USAGE,
-                         "standard input: disks: copies need the session of 'to'");
-    return 0;
-}
-
 static int accept_now(struct serving *serving, json_t *offer, struct error *error)
 {
     json_t *answer = NULL;
 
-    if (check_offer(offer, error) < 0)
+    if (migrate_check_offer(offer, "standard input", error) < 0)
         return -1;
     if (!was_accepted(serving, offer, &answer, error)) {
         json_object_set_new(offer, "stage", memory_json(json_string("accept")));

@@ -17,7 +17,13 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 
-enum { TOKEN_SIZE = 32, GREETING_MS = 5000, USER_TIMEOUT_MS = 5000 };
+enum {
+    TOKEN_SIZE = 32,
+    GREETING_MS = 5000,
+    USER_TIMEOUT_MS = 5000,
+    CALLERS = 16, /* that have not presented the token yet; the one that came first goes */
+    PORT_MOST = 65535,
+};
 
 void channel_watch_link(int descriptor)
 {
@@ -36,6 +42,11 @@ static struct addrinfo *resolve(const char *address, int64_t port, struct error 
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list = NULL;
     char service[16];
 
+    if (port < 0 || port > PORT_MOST) {
+        error_set(error, STATUS_USAGE, "port: must be from 0 to %d (current value: %lld)",
+                  PORT_MOST, (long long)port);
+        return NULL;
+    }
     snprintf(service, sizeof(service), "%d", (int)port);
     int result = getaddrinfo(address, service, &hints, &list);
     if (result == 0)
@@ -60,7 +71,7 @@ int channel_listen(const char *address, int64_t *port, int *listener, struct err
         result = bind(*listener, list->ai_addr, list->ai_addrlen);
     }
     freeaddrinfo(list);
-    if (result < 0 || listen(*listener, 4) < 0 ||
+    if (result < 0 || listen(*listener, CALLERS) < 0 ||
         getsockname(*listener, (struct sockaddr *)&bound, &size) < 0)
         return error_errno(error, STATUS_FAILED,
                            "listening on %s port %lld (migration address and port)", address,
@@ -70,48 +81,124 @@ int channel_listen(const char *address, int64_t *port, int *listener, struct err
     return 0;
 }
 
-/* True when exactly the token comes first. Not a byte more is read: what follows is QEMU's. */
-static bool presents_token(int connection, const char *token, deadline_t deadline)
-{
-    char got[TOKEN_SIZE];
-    size_t length = 0;
+/* ---- who calls ---- */
 
-    while (length < TOKEN_SIZE) {
-        struct pollfd wait = {.fd = connection, .events = POLLIN};
-        if (poll(&wait, 1, clock_poll_ms(deadline)) <= 0)
-            return false;
-        ssize_t count = read(connection, got + length, TOKEN_SIZE - length);
-        if (count <= 0)
-            return false;
-        length += (size_t)count;
-    }
+struct caller {
+    int descriptor;
+    deadline_t until; /* the token must have come */
+    size_t length;
+    char got[TOKEN_SIZE];
+};
+
+struct callers {
+    struct caller items[CALLERS];
+    size_t count;
+};
+
+static void callers_release(struct callers *callers)
+{
+    for (size_t i = 0; i < callers->count; i++)
+        close(callers->items[i].descriptor);
+    callers->count = 0;
+}
+
+static void drop_caller(struct callers *callers, size_t index)
+{
+    close(callers->items[index].descriptor);
+    callers->count--;
+    memmove(&callers->items[index], &callers->items[index + 1],
+            (callers->count - index) * sizeof(callers->items[0]));
+}
+
+static void add_caller(struct callers *callers, int listener)
+{
+    int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+    if (descriptor < 0)
+        return;
+    if (callers->count == CALLERS)
+        drop_caller(callers, 0);
+    callers->items[callers->count++] =
+        (struct caller){.descriptor = descriptor, .until = clock_deadline(GREETING_MS)};
+}
+
+static bool is_token(const char got[TOKEN_SIZE], const char *token)
+{
     unsigned char difference = 0;
+
     for (size_t i = 0; i < TOKEN_SIZE; i++)
         difference |= (unsigned char)(got[i] ^ token[i]);
     return difference == 0;
 }
 
+/* Not a byte more than the token is read: what follows is QEMU's. False: not the one that is waited for. */
+static bool hear(struct caller *caller)
+{
+    ssize_t count = recv(caller->descriptor, caller->got + caller->length,
+                         TOKEN_SIZE - caller->length, MSG_DONTWAIT);
+
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return !clock_passed(caller->until);
+    if (count <= 0)
+        return false;
+    caller->length += (size_t)count;
+    return true;
+}
+
+/* The one that has presented the token, taken out of the others; -1: nobody yet. */
+static int hear_all(struct callers *callers, const char *token)
+{
+    for (size_t i = callers->count; i-- > 0;) {
+        struct caller *caller = &callers->items[i];
+        bool stays = hear(caller);
+        if (stays && caller->length == TOKEN_SIZE && is_token(caller->got, token)) {
+            int connection = caller->descriptor;
+            *caller = callers->items[--callers->count];
+            return connection;
+        }
+        if (!stays || caller->length == TOKEN_SIZE)
+            drop_caller(callers, i);
+    }
+    return -1;
+}
+
+/* False: the time is up, or something has come on `session`. */
+static bool wait_for_callers(const struct callers *callers, int listener, int session,
+                             deadline_t deadline, bool *more)
+{
+    struct pollfd wait[CALLERS + 2] = {{.fd = listener, .events = POLLIN},
+                                       {.fd = session, .events = POLLIN}};
+
+    for (size_t i = 0; i < callers->count; i++) {
+        wait[i + 2] = (struct pollfd){.fd = callers->items[i].descriptor, .events = POLLIN};
+        deadline = clock_earlier(deadline, callers->items[i].until);
+    }
+    int ready = poll(wait, callers->count + 2, clock_poll_ms(deadline));
+    *more = ready > 0 && wait[0].revents != 0;
+    return ready <= 0 || wait[1].revents == 0 || *more;
+}
+
+/* All that call are heard at once: one that says nothing keeps nobody away. */
 int channel_accept(int listener, int session, const char *token, deadline_t deadline,
                    struct error *error)
 {
-    for (;;) {
-        struct pollfd wait[2] = {{.fd = listener, .events = POLLIN},
-                                 {.fd = session, .events = POLLIN}};
-        int ready = poll(wait, 2, clock_poll_ms(deadline));
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready <= 0 || wait[0].revents == 0)
-            return error_set(error, STATUS_FAILED,
-                             "the source did not connect for the memory; is its way to the "
-                             "migration address and port open?");
-        int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (connection < 0)
-            continue;
-        if (presents_token(connection, token, clock_earlier(deadline, clock_deadline(GREETING_MS))))
+    __attribute__((cleanup(callers_release))) struct callers callers = {0};
+    bool more = false;
+
+    while (!clock_passed(deadline) &&
+           wait_for_callers(&callers, listener, session, deadline, &more)) {
+        if (more)
+            add_caller(&callers, listener);
+        int connection = hear_all(&callers, token);
+        if (connection >= 0)
             return connection;
-        close(connection);
     }
+    return error_set(error, STATUS_FAILED,
+                     "the source did not connect for the memory; is its way to the migration "
+                     "address and port open?");
 }
+
+/* ---- the source's end ---- */
 
 static int connect_in_time(int descriptor, const struct addrinfo *where, deadline_t deadline)
 {

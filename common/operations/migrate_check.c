@@ -42,19 +42,9 @@ static json_t *where_to(const struct sending *sending)
                                  (int)sending->options->tunnel));
 }
 
-static void take_texts(const json_t *answer, const char *key, struct messages *texts)
-{
-    size_t i;
-    json_t *text;
-
-    json_array_foreach (json_member(answer, key), i, text)
-        if (json_is_string(text))
-            messages_add(texts, "on the target: %s", json_string_value(text));
-}
-
 void sending_take_warnings(struct sending *sending, const json_t *answer)
 {
-    take_texts(answer, "warnings", &sending->result->warnings);
+    remote_texts(answer, "warnings", &sending->result->warnings);
 }
 
 /* ---- what both sides say ---- */
@@ -116,7 +106,7 @@ int sending_check_target(struct sending *sending, struct error *error)
         0)
         return -1;
     sending_take_warnings(sending, answer);
-    take_texts(answer, "problems", &sending->problems);
+    remote_texts(answer, "problems", &sending->problems);
     copies_take_answer(sending, answer);
     sending->available_mib = json_number(answer, "available_mib", -1);
     const char *program = json_text(answer, "program");

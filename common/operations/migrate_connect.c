@@ -156,6 +156,8 @@ json_t *sending_accept_question(struct sending *sending)
         json_object_set_new(question, "nvram", memory_json(json_string(nvram)));
     json_object_set_new(question, "multifd",
                         memory_json(json_boolean(sending->options->multifd > 0)));
+    if (sending->options->rehearse)
+        json_object_set_new(question, "rehearse", memory_json(json_true()));
     copies_ask(sending, question);
     if (sending->options->tls_x509 != NULL)
         json_object_set_new(question, "x509", memory_json(json_string(sending->options->tls_x509)));

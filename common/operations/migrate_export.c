@@ -79,6 +79,9 @@ static void keep_holes(const struct runtime *runtime, struct qmp *qmp, bool on, 
 
 /* ---- the server ---- */
 
+/* Who connects and says nothing takes a place and must not take the source's; still there must be an end. */
+enum { STRANGERS_MOST = 100 };
+
 static int start_server(struct serving *serving, const json_t *request, struct qmp *qmp,
                         int64_t *port, deadline_t deadline, struct error *error)
 {
@@ -89,10 +92,10 @@ static int start_server(struct serving *serving, const json_t *request, struct q
     if (channel_listen(address != NULL ? address : "127.0.0.1", port, &listener, error) < 0 ||
         channel_pass(qmp, listener, "kvm-suite-nbd", deadline, error) < 0)
         return -1;
-    json_t *arguments = memory_json(
-        json_pack("{s:{s:s, s:{s:s}}, s:I}", "addr", "type", "fd", "data", "str", "kvm-suite-nbd",
-                  "max-connections",
-                  (json_int_t)json_object_size(migration_disks(&serving->session.runtime))));
+    json_t *arguments = memory_json(json_pack(
+        "{s:{s:s, s:{s:s}}, s:I}", "addr", "type", "fd", "data", "str", "kvm-suite-nbd",
+        "max-connections",
+        (json_int_t)json_object_size(migration_disks(&serving->session.runtime)) + STRANGERS_MOST));
     if (json_truth(request, "tls", true))
         json_object_set_new(arguments, "tls-creds", memory_json(json_string("kvm-suite-tls")));
     return qmp_call(qmp, "nbd-server-start", arguments, deadline, NULL, error) == QMP_DONE ? 0 : -1;

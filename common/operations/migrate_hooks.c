@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The operator's executables around a migration, on both sides. */
+#include <string.h>
 #include <unistd.h>
 
 #include "migrate_private.h"
+#include "kvm/base/memory.h"
 #include "kvm/operations/operation_hooks.h"
 
 enum { WORDS = 7, NODE_NAME_SIZE = 256 };
@@ -47,6 +49,25 @@ int migrate_hooks_pre(const struct session *session, const struct instance *inst
     const struct operation operation = operation_of(session, instance, side, peer, deadline, &told);
 
     return operation_hooks_pre(&operation, error);
+}
+
+/* Once: the commit has noted that they are due, and whoever runs them first takes the note away. */
+void target_hooks_post(struct session *session, deadline_t deadline, struct messages *warnings)
+{
+    struct runtime *runtime = &session->runtime;
+    const char *due = migration_text(runtime, "post_hooks");
+    struct error error = {0};
+
+    if (due == NULL || strcmp(due, "due") != 0)
+        return;
+    AUTO_FREE char *peer = migration_text(runtime, "peer") == NULL
+                               ? NULL
+                               : memory_copy(migration_text(runtime, "peer"));
+    migration_set_text(runtime, "post_hooks", "begun");
+    if (runtime_commit(session->rundir, runtime, &error) < 0)
+        messages_add(warnings, "post hooks: %s", error.text);
+    else
+        migrate_hooks_post(session, MIGRATION_TARGET, peer, deadline, warnings);
 }
 
 void migrate_hooks_post(struct session *session, enum migration_side side, const char *peer,

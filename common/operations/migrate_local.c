@@ -24,6 +24,16 @@ void local_say(struct local *local, char *text)
     local->result->text = text;
 }
 
+void local_source_hooks(struct local *local)
+{
+    AUTO_FREE char *peer = memory_copy(inplace_is(&local->session.runtime)
+                                           ? "localhost"
+                                           : migration_text(&local->session.runtime, "peer"));
+
+    migrate_hooks_post(&local->session, MIGRATION_SOURCE, peer,
+                       clock_deadline(local->options->timeout_ms), &local->result->warnings);
+}
+
 /* ---- status and cancel: without the lock, on the query monitor ---- */
 
 static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
@@ -116,14 +126,41 @@ static int tell_status(struct local *local, struct error *error)
     return 0;
 }
 
+/* Is there something to cancel, and is it cancelled here? */
+static int check_cancel(const struct local *local, struct error *error)
+{
+    const struct runtime *runtime = &local->session.runtime;
+    enum migration_phase phase =
+        local->session.has_runtime ? migration_phase_of(runtime) : PHASE_NONE;
+
+    if (phase == PHASE_NONE)
+        return error_set(error, STATUS_STATE, "cancel: no migration of it is under way here");
+    if (migration_side_of(runtime) == MIGRATION_TARGET)
+        return error_set(error, STATUS_STATE,
+                         "cancel: this is the target's side; on the source: kvm-migrate %s cancel",
+                         local->name);
+    if (phase != PHASE_SENDING)
+        return error_set(error, STATUS_STATE,
+                         "cancel: too late, the migration is \"%s\"; 'kvm-migrate %s recover' "
+                         "finishes it",
+                         migration_phase_name(phase), local->name);
+    if (!session_is_live(&local->session))
+        return error_set(error, STATUS_STATE,
+                         "cancel: QEMU here has ended; 'kvm-migrate %s recover' finishes or undoes "
+                         "the migration",
+                         local->name);
+    return 0;
+}
+
 static int cancel(struct local *local, struct error *error)
 {
     AUTO_QMP struct qmp *qmp = NULL;
-    AUTO_JSON json_t *reply = look(local, &qmp, error);
 
-    if (migration_phase_of(&local->session.runtime) != PHASE_SENDING ||
-        !local->session.has_runtime || qmp == NULL || reply == NULL)
-        return migration_out_of_order(&local->session.runtime, STAGE_ABORT, error);
+    if (check_cancel(local, error) < 0)
+        return -1;
+    AUTO_JSON json_t *reply = look(local, &qmp, error);
+    if (reply == NULL)
+        return error_prefix(error, "cancel");
     if (postcopy_is(json_text(reply, "status")))
         return error_set(error, STATUS_STATE,
                          "cancel: too late, post-copy has begun and memory is on both sides");
@@ -189,7 +226,10 @@ static int commit(struct local *local, deadline_t deadline, struct error *error)
                                             "there: kvm-migrate %s commit --token %s",
                                             local->name, token)
                             : memory_copy("the guest runs here"));
-    return give_token(local, token);
+    give_token(local, token);
+    if (!source)
+        target_hooks_post(session, deadline, &local->result->warnings);
+    return 0;
 }
 
 static int abort_side(struct local *local, struct error *error)
@@ -237,7 +277,10 @@ static int run_stage(struct local *local, const char *action, struct error *erro
     if (local->token != NULL && (expected == NULL || strcmp(local->token, expected) != 0))
         return error_set(error, STATUS_STATE, "finish: this is not the commit token");
     local_say(local, memory_copy("cleaned up: the guest runs on the target"));
-    return source_finish(&local->session, deadline, warnings, error);
+    if (source_finish(&local->session, deadline, warnings, error) < 0)
+        return -1;
+    local_source_hooks(local);
+    return 0;
 }
 
 void migrate_local(const struct rundir *rundir, const struct node *node, const char *name,

@@ -17,6 +17,8 @@ struct local {
     struct result *result;
 };
 
+/* kvm-migrate-post.d of the source; the lock is free after it. */
+void local_source_hooks(struct local *local);
 /* The result's text; steals. */
 void local_say(struct local *local, char *text);
 

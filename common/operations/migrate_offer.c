@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The source's stages as commands of their own, without a session: offer, send, commit. */
+#include <stdio.h>
 #include <string.h>
 
 #include "migrate_sending.h"
@@ -89,46 +90,25 @@ enum status migrate_offer(const struct rundir *rundir, const struct node *node, 
 
 /* ---- send ---- */
 
-static int take_number(const json_t *from, const char *key, int64_t least, int64_t most,
-                       int64_t *value, struct error *error)
-{
-    *value = json_number(from, key, INT64_MIN);
-    return *value >= least && *value <= most
-               ? 0
-               : error_set(error, STATUS_USAGE, "standard input: options.%s: is odd", key);
-}
-
-static int take_options(const json_t *accepted, struct migrate_options *options,
-                        struct error *error)
+/* In the form that migrate_check_accepted has found. */
+static void take_options(const json_t *accepted, struct migrate_options *options)
 {
     const json_t *from = json_member(accepted, "options");
-    const char *kind = json_text(accepted, "document"), *x509 = json_text(accepted, "x509");
 
-    if (kind == NULL || strcmp(kind, "accepted") != 0)
-        return error_set(error, STATUS_USAGE,
-                         "standard input: is not what 'kvm-migrate INSTANCE accept' has written");
     options->target = json_text(from, "target");
-    options->tls_x509 = x509;
+    options->tls_x509 = json_text(accepted, "x509");
     options->auto_converge = json_truth(from, "auto_converge", false);
     options->non_live = json_truth(from, "non_live", false);
     options->address = json_text(accepted, "address");
     options->plain_tcp = json_truth(from, "plain_tcp", false);
-    if (options->target == NULL || options->address == NULL || (x509 != NULL && x509[0] != '/'))
-        return error_set(error, STATUS_USAGE, "standard input: target, address or x509 is odd");
-    if (take_number(from, "bandwidth", -1, 1000000, &options->bandwidth_mib, error) < 0 ||
-        take_number(from, "downtime", -1, 2000000, &options->downtime_ms, error) < 0)
-        return -1;
-    return take_number(accepted, "port", 1, 65535, &options->port, error);
+    options->bandwidth_mib = json_number(from, "bandwidth", -1);
+    options->downtime_ms = json_number(from, "downtime", -1);
+    options->port = json_number(accepted, "port", 0);
 }
 
-static int take_token(const json_t *accepted, const char *key, char token[33], struct error *error)
+static void take_token(const json_t *accepted, const char *key, char token[33])
 {
-    const char *text = json_text(accepted, key);
-
-    if (text == NULL || strlen(text) != TOKEN_LENGTH)
-        return error_set(error, STATUS_USAGE, "standard input: %s: must be 32 hex digits", key);
-    memcpy(token, text, TOKEN_LENGTH + 1);
-    return 0;
+    snprintf(token, TOKEN_LENGTH + 1, "%s", json_text(accepted, key));
 }
 
 /* A send that was killed is taken up where QEMU is by now. */
@@ -139,6 +119,7 @@ static int take_up(struct sending *sending, struct error *error)
 
     sending->recorded = migration_phase_of(runtime) == PHASE_SENDING && mine != NULL &&
                         strcmp(mine, sending->commit_token) == 0;
+    sending->copying = clock_wall(); /* since when is not known; for what QEMU has to do at first */
     return sending->recorded ? 0 : migration_out_of_order(runtime, STAGE_SEND, error);
 }
 
@@ -155,6 +136,10 @@ static int start(struct sending *sending, const json_t *accepted, struct error *
         messages_error(&problems, STATUS_STATE, error);
         return error_prefix(error, "the two sides differ, nothing was copied");
     }
+    if (migrate_hooks_pre(&sending->session, &sending->session.runtime.instance, MIGRATION_SOURCE,
+                          sending->options->target, clock_deadline(sending->options->timeout_ms),
+                          error) < 0)
+        return -1;
     sending->plan = migrate_plan(&sending->session.runtime.instance, sending->options);
     sending->uri = memory_copy("fd:kvm-suite-out");
     AUTO_CLOSE int stream = sending_stream(sending, sending->port, json_text(accepted, "token"),
@@ -239,12 +224,15 @@ void migrate_send(const struct rundir *rundir, const struct node *node, const ch
     struct error error = {0};
 
     result->subject = memory_copy(name);
-    int failed = take_options(accepted, &mine, &error);
+    int failed = migrate_check_accepted(accepted, "standard input", &error);
+    if (failed == 0)
+        take_options(accepted, &mine);
     struct sending sending = fresh(rundir, node, name, &mine, result);
-    if (failed == 0 && (take_token(accepted, "commit_token", sending.commit_token, &error) < 0 ||
-                        take_token(accepted, "abort_token", sending.abort_token, &error) < 0 ||
-                        take_token(accepted, "vote_token", sending.vote_token, &error) < 0))
-        failed = -1;
+    if (failed == 0) {
+        take_token(accepted, "commit_token", sending.commit_token);
+        take_token(accepted, "abort_token", sending.abort_token);
+        take_token(accepted, "vote_token", sending.vote_token);
+    }
     if (failed == 0 && copy(&sending, accepted, &error) < 0) {
         failed = -1;
         go_back(&sending, &error);

@@ -48,6 +48,8 @@ int remote_question(struct remote *remote, const json_t *question, struct error 
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error);
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
                struct error *error);
+/* The list of texts under `key` of an answer, escaped. */
+void remote_texts(const json_t *answer, const char *key, struct messages *messages);
 /* Where nothing is asked for long: to be called again and again. It sends a sign of life now and then, which the other side
  * answers; so each of them notices when the other has gone without a word. -1: it has. Nothing without a session. */
 int remote_keep(struct remote *remote, struct error *error);
@@ -77,6 +79,14 @@ char *channel_host(const char *address, struct error *error);
 char *channel_uri(const char *address, int64_t port, struct error *error);
 /* channel_watch_link for this QEMU's connections from or to that port; how many there are. */
 size_t channel_watch_process(pid_t pid, int pidfd, int64_t port);
+
+/* ---- migrate_request.c: the form of what comes from the other side. All problems at once, STATUS_USAGE ---- */
+
+/* accept; `source` names it in the message. */
+int migrate_check_request(const json_t *request, const char *source, struct error *error);
+/* The documents of the stages without a session. */
+int migrate_check_offer(const json_t *offer, const char *source, struct error *error);
+int migrate_check_accepted(const json_t *accepted, const char *source, struct error *error);
 
 /* ---- migrate_tls.c ---- */
 
@@ -196,5 +206,7 @@ int migrate_hooks_pre(const struct session *session, const struct instance *inst
                       struct error *error);
 void migrate_hooks_post(struct session *session, enum migration_side side, const char *peer,
                         deadline_t deadline, struct messages *warnings);
+/* The target's, when its commit has noted that they are due. */
+void target_hooks_post(struct session *session, deadline_t deadline, struct messages *warnings);
 
 #endif

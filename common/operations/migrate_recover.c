@@ -34,6 +34,28 @@ static json_t *stage_request(const char *stage, const char *token)
     return memory_json(json_pack("{s:s, s:s*}", "stage", stage, "token", token));
 }
 
+/* The guest runs there: end QEMU here, then the hooks of both sides, which a command that was killed has not run. The
+ * session is closed. */
+static int end_here(struct local *local, struct remote *remote, struct error *error)
+{
+    struct messages *warnings = &local->result->warnings;
+    AUTO_JSON json_t *answer = NULL;
+    struct error untold = {0};
+
+    if (inplace_is(&local->session.runtime)) /* the new QEMU's monitor is needed now */
+        remote_close(remote);
+    int result = source_finish(&local->session, clock_deadline(LOCAL_MS), warnings, error);
+    if (result == 0 && remote->to >= 0 &&
+        remote_ask(remote, stage_request("hooks", NULL), clock_deadline(MIGRATE_ANSWER_MS), &answer,
+                   &untold) < 0)
+        messages_add(warnings, "post hooks on the target: %s", untold.text);
+    remote_texts(answer, "warnings", warnings);
+    remote_close(remote);
+    if (result == 0)
+        local_source_hooks(local);
+    return result;
+}
+
 /* Committed: the target owns the guest. It is told so again, and only when it says that the guest runs does QEMU end
  * here. */
 int local_recover_committed(struct local *local, struct error *error)
@@ -51,8 +73,8 @@ int local_recover_committed(struct local *local, struct error *error)
     if (result == 0 && !adopting) /* nothing to a target that was never in post-copy */
         result = remote_ask(&remote, stage_request("complete", NULL),
                             clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
-    remote_close(&remote);
     if (result < 0) {
+        remote_close(&remote);
         error->status = STATUS_INCOMPLETE;
         return error_append(
             error,
@@ -61,8 +83,7 @@ int local_recover_committed(struct local *local, struct error *error)
             migration_text(&local->session.runtime, "peer"), local->name, token, local->name,
             token);
     }
-    if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
-        0)
+    if (end_here(local, &remote, error) < 0)
         return -1;
     local_say(local,
               memory_copy(in_place ? "finished: the guest runs in the new QEMU"
@@ -93,7 +114,7 @@ static int tell_target(struct local *local, const char *done, struct error *erro
         result = remote_ask(&remote, stage_request("abort", token),
                             clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
     remote_close(&remote);
-    if (result < 0 && error->status != STATUS_STATE) {
+    if (result < 0) {
         error->status = STATUS_INCOMPLETE;
         error_prefix(error, "%s, but the target does not know", done);
         return error_append(error,
@@ -125,7 +146,7 @@ static int recover_without_qemu(struct local *local, struct error *error)
                  json_truth(answer, "live", false);
 
     remote_close(&remote);
-    if (result < 0 && error->status != STATUS_STATE) {
+    if (result < 0) {
         error->status = STATUS_INCOMPLETE;
         return error_append(error, "; QEMU here has ended, and only the target can tell whether "
                                    "the whole guest is there");
@@ -201,10 +222,9 @@ static int go_on(struct local *local, struct qmp *qmp, struct remote *remote, co
                       NULL, error);
 }
 
-static int end_postcopy(struct local *local, struct error *error)
+static int end_postcopy(struct local *local, struct remote *remote, struct error *error)
 {
-    if (source_finish(&local->session, clock_deadline(LOCAL_MS), &local->result->warnings, error) <
-        0)
+    if (end_here(local, remote, error) < 0)
         return -1;
     local_say(local, memory_copy("finished: the guest runs on the target with all its memory, "
                                  "cleaned up here"));
@@ -221,10 +241,10 @@ static int recover_postcopy(struct local *local, struct error *error)
     bool gone = result == 0 && !json_truth(answer, "live", false);
     if (result == 0 && !gone)
         result = go_on(local, qmp, &remote, json_text(answer, "copy"), error);
-    remote_close(&remote);
     qmp_release(&qmp);
     if (result == 0 && !gone)
-        return end_postcopy(local, error);
+        return end_postcopy(local, &remote, error);
+    remote_close(&remote);
     if (gone)
         return error_set(error, STATUS_INCOMPLETE,
                          "QEMU on the target has ended in post-copy, and with it a part of the "
@@ -250,8 +270,8 @@ static int recover_split_without_qemu(struct local *local, struct error *error)
     if (result == 0)
         result = remote_ask(&remote, stage_request("complete", NULL),
                             clock_deadline(MIGRATE_ANSWER_MS), NULL, error);
-    remote_close(&remote);
     if (result < 0) {
+        remote_close(&remote);
         error->status = STATUS_INCOMPLETE;
         return error_append(error,
                             "; QEMU here has ended in post-copy, and memory of the guest with it: "
@@ -260,7 +280,10 @@ static int recover_split_without_qemu(struct local *local, struct error *error)
                             local->name, local->name);
     }
     migration_set_phase(runtime, MIGRATION_SOURCE, PHASE_COMMITTED);
-    return runtime_commit(local->rundir, runtime, error) < 0 ? -1 : end_postcopy(local, error);
+    if (runtime_commit(local->rundir, runtime, error) == 0)
+        return end_postcopy(local, &remote, error);
+    remote_close(&remote);
+    return -1;
 }
 
 /* Post-copy has no way back once its link is cut, and needs none while it stands. */

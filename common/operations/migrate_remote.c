@@ -15,7 +15,13 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 
-enum { CLOSE_WAIT_MS = 3000, INTERRUPT_MS = 100, DYING_MS = 500, SIGN_EVERY_MS = 2000 };
+enum {
+    CLOSE_WAIT_MS = 3000,
+    INTERRUPT_MS = 100,
+    DYING_MS = 500,
+    SIGN_EVERY_MS = 2000,
+    SHOWN_MOST = 200
+};
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
@@ -204,6 +210,20 @@ int remote_write(int descriptor, const json_t *object)
     return file_write_all(descriptor, line, strlen(line));
 }
 
+/* Whoever answers like that is not our program: a shell that greets, or the wrong command. */
+static int not_ours(const char *line, struct error *error)
+{
+    size_t length = strlen(line);
+    AUTO_FREE char *shown = text_escape(line, length < SHOWN_MOST ? length : SHOWN_MOST);
+
+    return error_set(
+        error, STATUS_FAILED,
+        "--remote: this is not the answer of a kvm-migrate: \"%s%s\"; what the command "
+        "runs must be 'kvm-migrate INSTANCE serve', and nothing else may write to its "
+        "standard output",
+        shown, length > SHOWN_MOST ? "..." : "");
+}
+
 static int judge(const json_t *reply, json_t **answer, struct error *error)
 {
     const char *text = json_text(reply, "error");
@@ -221,6 +241,18 @@ static int judge(const json_t *reply, json_t **answer, struct error *error)
     return error_set(error, (enum status)status, "on the target: %s", shown);
 }
 
+void remote_texts(const json_t *answer, const char *key, struct messages *messages)
+{
+    size_t i;
+    json_t *text;
+
+    json_array_foreach (json_member(answer, key), i, text) {
+        AUTO_FREE char *shown = text_escape(json_is_string(text) ? json_string_value(text) : "?",
+                                            json_is_string(text) ? json_string_length(text) : 1);
+        messages_add(messages, "on the target: %s", shown);
+    }
+}
+
 /* The other end is closed: by whichever of reading and writing that was noticed, it is told in the same words. */
 static int tell_end(const struct remote *remote, struct error *error)
 {
@@ -233,6 +265,19 @@ static int tell_end(const struct remote *remote, struct error *error)
     if (end.si_code != CLD_EXITED)
         return error_append(error, ": the remote command was killed by signal %d", end.si_status);
     return error_append(error, ": the remote command's exit status is %d", end.si_status);
+}
+
+/* What it has written before it ended, when that is no answer. */
+static int tell_end_and_words(struct remote *remote, struct error *error)
+{
+    bool ended = false;
+    AUTO_FREE char *line = remote_line(remote->from, &remote->bytes, &remote->length,
+                                       clock_deadline(DYING_MS), &ended);
+    AUTO_JSON json_t *reply = line == NULL ? NULL : json_parse(line, strlen(line), "", NULL);
+
+    if (line != NULL && !json_is_boolean(json_member(reply, "ok")))
+        return not_ours(line, error);
+    return tell_end(remote, error);
 }
 
 /* In short waits, since a signal that comes between two of them ends neither. */
@@ -259,7 +304,7 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
 int remote_question(struct remote *remote, const json_t *question, struct error *error)
 {
     if (remote_write(remote->to, question) < 0)
-        return tell_end(remote, error);
+        return tell_end_and_words(remote, error);
     remote->unanswered++;
     return 0;
 }
@@ -275,8 +320,10 @@ int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, s
             return -1;
     } while (remote->unanswered > 0 && --remote->unanswered > 0);
     remote->signs = 0;
-    AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", error);
-    return reply == NULL ? -1 : judge(reply, answer, error);
+    AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", NULL);
+    if (!json_is_boolean(json_member(reply, "ok")))
+        return not_ours(line, error);
+    return judge(reply, answer, error);
 }
 
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,

@@ -193,9 +193,8 @@ static int plan_incoming(struct serving *serving, const json_t *request, struct 
     serving->port = json_number(request, "port", 0);
     if (serving->accepted)
         return error_set(error, STATUS_STATE, "accepted already");
-    if (!migrate_is_plan(json_member(request, "plan")))
-        return error_set(error, STATUS_USAGE, "the request has no plan of the migration");
-    if (serving_open_rundir(serving, true, error) < 0 ||
+    if (migrate_check_request(request, "the request", error) < 0 ||
+        serving_open_rundir(serving, true, error) < 0 ||
         serving_take_instance(serving, request, &serving->received, error) < 0 ||
         landing_read(request, serving->node, &serving->received.instance, &serving->landings,
                      error) < 0 ||
@@ -204,7 +203,8 @@ static int plan_incoming(struct serving *serving, const json_t *request, struct 
         return -1;
     if (session_is_live(&serving->session))
         return error_set(error, STATUS_STATE, "an instance of this name runs here already");
-    if (!serving->in_place && /* in place the other side's are this node's as well */
+    /* In place the other side's are this node's as well; a rehearsal moves nothing. */
+    if (!serving->in_place && !json_truth(request, "rehearse", false) &&
         migrate_hooks_pre(&serving->session, &serving->received.instance, MIGRATION_TARGET,
                           json_text(request, "peer"), clock_deadline(MIGRATE_ANSWER_MS - 5000),
                           error) < 0)
@@ -311,7 +311,9 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     AUTO_FREE char *words = NULL;
     int result = -1;
 
-    if (!serving->accepted)
+    if (!serving->accepted && strcmp(stage, "abort") == 0)
+        result = 0; /* nothing of it is here */
+    else if (!serving->accepted)
         error_set(error, STATUS_STATE, "%s: nothing was accepted", stage);
     else if (strcmp(stage, "vote") == 0)
         result = target_vote(&serving->session, serving->qmp, STDIN_FILENO, deadline, error);
@@ -356,22 +358,21 @@ static json_t *answer_hooks(struct serving *serving, struct error *error)
         return NULL;
     }
     messages_release(&serving->warnings);
-    migrate_hooks_post(&serving->session, MIGRATION_TARGET,
-                       migration_text(&serving->session.runtime, "peer"),
-                       clock_deadline(MIGRATE_ANSWER_MS - 5000), &serving->warnings);
+    target_hooks_post(&serving->session, clock_deadline(MIGRATE_ANSWER_MS - 5000),
+                      &serving->warnings);
     return memory_json(json_pack("{s:b, s:o}", "ok", 1, "warnings", warnings_json(serving)));
 }
 
 /* attach: a later session (recover) takes up what an earlier one left. */
 static json_t *answer_attach(struct serving *serving, struct error *error)
 {
-    if (serving_open_rundir(serving, false, error) < 0 || serving->rundir.fd < 0 ||
-        session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
-                     clock_deadline(serving->options->wait_lock_ms), error) < 0) {
-        if (serving->rundir.fd < 0)
-            error_set(error, STATUS_STATE, "nothing of it is here");
+    if (serving_open_rundir(serving, false, error) < 0)
         return NULL;
-    }
+    if (serving->rundir.fd < 0) /* no instance has ever run here */
+        return memory_json(json_pack("{s:b, s:s, s:b}", "ok", 1, "phase", "gone", "live", 0));
+    if (session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
+                     clock_deadline(serving->options->wait_lock_ms), error) < 0)
+        return NULL;
     serving->accepted = serving->session.has_runtime;
     serving->attached = true;
     /* Of an accept that was killed before it had recorded anything. Elsewhere kvm-cleanup would find it. */

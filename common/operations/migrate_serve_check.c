@@ -17,6 +17,7 @@
 #include "kvm/operations/nvram.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/probe.h"
+#include "kvm/state/check.h"
 #include "kvm/state/hvparams.h"
 
 enum { SINK_MS = 20000 };
@@ -39,9 +40,13 @@ int serving_take_instance(struct serving *serving, const json_t *request, struct
     AUTO_FREE char *text = list == NULL ? NULL : json_compact(list);
     AUTO_JSON json_t *own = hvparams_fill(json_member(serving->node->defaults, "hvparams"), NULL);
 
-    if (text == NULL ||
-        runtime_parse(text, strlen(text), "received runtime", serving->name, received, error) < 0)
+    if (text == NULL)
         return -1;
+    if (runtime_parse(text, strlen(text), "received runtime", serving->name, received, error) < 0) {
+        if (error->status == STATUS_FAILED)
+            error->status = STATUS_USAGE; /* it is input here */
+        return -1;
+    }
     json_t *hvparams = received->instance.hvparams;
     if (serving->in_place) {
         inplace_take_program(serving->node, hvparams);
@@ -270,7 +275,11 @@ json_t *serving_check(struct serving *serving, const json_t *request, struct err
     if (check_free(serving, error) < 0)
         add_problem(&findings, error);
     check_port(serving, request, &findings);
-    if (json_text(request, "x509") != NULL)
+    const char *x509 = json_text(request, "x509");
+    if (x509 != NULL && !check_is_path(x509))
+        messages_add(&findings.problems, "x509: must be absolute (current value: \"%.200s\")",
+                     x509);
+    else if (x509 != NULL)
         channel_check_certificates(json_text(request, "x509"), true, &findings.problems);
     check_instance(serving, request, &findings);
     return memory_json(json_pack(

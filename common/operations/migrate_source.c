@@ -83,16 +83,13 @@ static bool source_has_ended(struct sending *sending)
     return process_wait_gone(sending->session.process.pidfd, clock_deadline(DYING_MS));
 }
 
-/* A target that says that nothing of it is there needs no abort. */
 static int abort_target(struct sending *sending, json_t **answer, struct error *error)
 {
     json_t *question =
         memory_json(json_pack("{s:s, s:s}", "stage", "abort", "token", sending->abort_token));
 
     sending->remote.interrupted = NULL;
-    if (remote_ask(&sending->remote, question, clock_deadline(SWITCH_MS), answer, error) == 0)
-        return 0;
-    return error->status == STATUS_STATE ? 0 : -1;
+    return remote_ask(&sending->remote, question, clock_deadline(SWITCH_MS), answer, error);
 }
 
 /* What is to be typed when this side can't finish it; what it has the right to say by then. */
@@ -265,11 +262,11 @@ static void tell_rehearsal(struct sending *sending)
     int64_t bytes = json_number(ram, "transferred", 0);
     int64_t rate = json_number(ram, "dirty-pages-rate", 0) * json_number(ram, "page-size", 4096);
 
+    AUTO_FREE char *expected = migrate_expected_text(json_number(reply, "expected-downtime", -1));
     free(sending->result->text);
-    sending->result->text = memory_format(
-        "rehearsed: %lld MiB in %.1f s, dirty rate %lld MiB/s, expected downtime %lld ms",
-        (long long)(bytes / 1048576), seconds, (long long)(rate / 1048576),
-        (long long)json_number(reply, "expected-downtime", 0));
+    sending->result->text =
+        memory_format("rehearsed: %lld MiB in %.1f s, dirty rate %lld MiB/s%s",
+                      (long long)(bytes / 1048576), seconds, (long long)(rate / 1048576), expected);
     json_decref(sending->result->detail);
     sending->result->detail = memory_json(json_pack(
         "{s:I, s:f, s:I, s:I}", "bytes", bytes, "seconds", seconds, "dirty_bytes_per_second", rate,

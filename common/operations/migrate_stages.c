@@ -110,7 +110,7 @@ int target_commit(struct session *session, struct qmp *qmp, const char *token, d
          migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_COMMIT) == NULL))
         return migration_out_of_order(runtime, STAGE_COMMIT, error);
     if (check_token(runtime, "commit_token", token, error) < 0)
-        return -1;
+        return again ? migration_out_of_order(runtime, STAGE_COMMIT, error) : -1;
     if (!session_is_live(session) || process_wait_gone(session->process.pidfd, clock_deadline(0))) {
         AUTO_FREE char *words = target_last_words(session);
         return error_set(error, STATUS_STATE,
@@ -122,6 +122,8 @@ int target_commit(struct session *session, struct qmp *qmp, const char *token, d
     if (!again) {
         const char *paused = migration_text(runtime, "paused");
         runtime->state = paused != NULL ? RUNTIME_PAUSED : RUNTIME_RUNNING;
+        if (session->rundir->home == NULL) /* in place the hooks of this node run as the source's */
+            migration_set_text(runtime, "post_hooks", "due");
         migration_set_phase(
             runtime, MIGRATION_TARGET,
             migration_rule(MIGRATION_TARGET, migration_phase_of(runtime), STAGE_COMMIT)->to);

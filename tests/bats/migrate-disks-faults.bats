@@ -315,6 +315,24 @@ elsewhere_is_untouched() { # TEXT…: what copy says
     rm -rf "$elsewhere"
 }
 
+@test "a stranger who connects to the port of the disks and says nothing keeps the source away neither" {
+    prepare
+    cat >"$TEST_DIR/stranger" <<'END'
+import json, signal, socket, sys
+answers = [json.loads(line) for line in open(sys.argv[1] + "/session")]
+port = [one["disk_port"] for one in answers if one.get("disk_port") and "ok" in one][-1]
+silent = [socket.create_connection(("10.9.0.2", port)) for _ in range(8)]
+open(sys.argv[1] + "/connected", "w").close()
+signal.pause()
+END
+    meddle after-accept "ip netns exec $(namespace_of_node a) python3 $TEST_DIR/stranger $TEST_DIR >/dev/null 2>&1 & echo \$! >$TEST_DIR/stranger.pid; until [ -e $TEST_DIR/connected ]; do :; done"
+    copy
+    kill "$(cat "$TEST_DIR/stranger.pid")"
+    expect_status 0
+    expect_runs_on b
+    cmp "$image" "$there"
+}
+
 @test "status tells how far the disks are; cancel, the deadline and Ctrl-C end it" {
     prepare
     migrate_behind a to --plain-tcp --bandwidth 1 --copy-disks --disk-path "first=$there"

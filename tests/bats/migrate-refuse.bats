@@ -83,7 +83,7 @@ edited() { # STATUS JQ TEXT…
 @test "a hostile request is refused" {
     begin
     edited 2 '.runtime = {}' runtime
-    edited 1 '.runtime[4].instance.name = "../../etc/passwd" | .runtime[2].name = "x"' ""
+    edited 2 '.runtime[4].instance.name = "../../etc/passwd" | .runtime[2].name = "x"' ""
     edited 3 '(.. | objects | select(has("kvm_flag"))).kvm_extra = "-chardev file,id=x,path=/etc/x"' kvm_extra
     meddle edit-accept "cat >/dev/null; head -c 6000000 /dev/zero | tr '\\0' x; echo"
     migrate a to --port 0
@@ -141,6 +141,40 @@ signal.pause()' "$TEST_DIR/other" >"$TEST_DIR/listening" 3>&- &
     chmod +x "$TEST_DIR/dies"
     REMOTE=$TEST_DIR/dies migrate a to
     expect_refused 1 "the remote command was killed by signal 9"
+    # What is no kvm-migrate is called so, with what it has said.
+    REMOTE="echo Welcome to" migrate a to
+    expect_refused 1 '--remote: this is not the answer of a kvm-migrate: "Welcome to kvm-migrate web1 serve"'
+    printf '#!/bin/sh\necho Hello; cat >/dev/null\n' >"$TEST_DIR/greets"
+    printf '#!/bin/sh\ncat\n' >"$TEST_DIR/echoes"
+    chmod +x "$TEST_DIR/greets" "$TEST_DIR/echoes"
+    REMOTE=$TEST_DIR/greets migrate a to
+    expect_refused 1 '--remote: this is not the answer of a kvm-migrate: "Hello"'
+    REMOTE=$TEST_DIR/echoes migrate a to
+    expect_refused 1 '--remote: this is not the answer of a kvm-migrate: "{'
+}
+
+typed() { # TEXT WORD…: is refused as a mistake of who typed it
+    suite kvm-migrate web1 "${@:2}"
+    expect_status 2
+    expect_error "$1"
+}
+
+@test "what is typed wrong, and a stage without a migration, is told in words that fit" {
+    begin
+    typed "TARGET: is empty" to ""
+    typed 'TARGET: must be a host name or an address (current value: "-x y")' to -- "-x y"
+    typed "to: to which TARGET?" to
+    typed 'only one TARGET (one word too many: "extra")' to b extra
+    typed 'takes no further word (one too many: "extra")' status extra
+    typed "--timeout: must be more than 0" to b --timeout 0
+    typed "--deadline:" to b --deadline 0
+    typed "--address: is empty" to b --address ""
+    local stage
+    for stage in cancel commit vote abort finish; do
+        suite kvm-migrate web1 "$stage"
+        expect_status 3
+        expect_error "$stage: no migration of it is under way here"
+    done
 }
 
 @test "a paused instance stays paused" {

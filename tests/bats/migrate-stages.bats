@@ -190,7 +190,7 @@ secrets_of() { # a|b: where the target's key lies
 stranger = socket.create_connection(("10.9.0.2", int(sys.argv[1])))
 stranger.sendall(b"QEVM" + bytes(4096))
 stranger.close()
-silent = socket.create_connection(("10.9.0.2", int(sys.argv[1])))
+silent = [socket.create_connection(("10.9.0.2", int(sys.argv[1]))) for _ in range(20)]
 print("ready", flush=True)
 signal.pause()' "$(jq .port "$TEST_DIR/accepted")" "$TEST_DIR/" >"$TEST_DIR/stranger" 2>&1 3>&- &
     local stranger=$!
@@ -199,6 +199,115 @@ signal.pause()' "$(jq .port "$TEST_DIR/accepted")" "$TEST_DIR/" >"$TEST_DIR/stra
     kill "$stranger"
     expect_status 0
     has_connected
+}
+
+refused_document() { # accept|send JQ TEXT: exit status 2, with the field and its value, and nothing was changed
+    local side=b from=offer
+    [[ $1 == accept ]] || side=a from=accepted
+    jq -c "$2" "$TEST_DIR/$from" >"$TEST_DIR/edited"
+    stage "$side" "$1" "$TEST_DIR/edited"
+    expect_status 2
+    expect_error "standard input: $3"
+}
+
+@test "a document that is not in its form is refused by field and value" {
+    local text
+    begin
+    offer
+    for text in "" "{" "[]" '"x"' "null" '{"document": "other"}'; do
+        printf '%s\n' "$text" >"$TEST_DIR/odd"
+        stage b accept "$TEST_DIR/odd"
+        expect_status 2
+        expect_error "standard input: "
+        stage a send "$TEST_DIR/odd"
+        expect_status 2
+        expect_error "standard input: "
+    done
+    stage a commit "$TEST_DIR/odd" --token -
+    expect_status 3
+    refused_document accept '.port = 99999' "port: must be from 0 to 65535 (current value: 99999)"
+    refused_document accept '.port = "x"' 'port: must be a whole number (current value: "x")'
+    refused_document accept '.address = ""' 'address: must not be empty (current value: "")'
+    refused_document accept '.x509 = "pki"' 'x509: must be absolute (current value: "pki")'
+    refused_document accept '.tls = "no"' 'tls: must be true or false (current value: "no")'
+    refused_document accept '.id = "zz"' "id: must be 32 hex digits"
+    refused_document accept '.plan.capabilities = [1]' "plan.capabilities[0]: must tell a capability"
+    refused_document accept '.options.bandwidth = null' "options.bandwidth: is missing"
+    refused_document accept 'del(.address, .options)' "address: is missing"
+    jq -c '.runtime[4] = 1' "$TEST_DIR/offer" >"$TEST_DIR/edited"
+    stage b accept "$TEST_DIR/edited"
+    expect_status 2
+    on b expect_nothing_left web1
+    accept
+    refused_document send '.port = 0' "port: must be from 1 to 65535 (current value: 0)"
+    refused_document send '.key = "short"' "key: must be 64 hex digits"
+    refused_document send '.tree = 1' "tree: must be an object (current value: 1)"
+    refused_document send 'del(.token)' "token: must be 32 hex digits"
+    expect_equal "$(phase_of a) $(run_state a)" "none running"
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    has_connected
+}
+
+hook() { # a|b pre|post: writes into $TEST_DIR/hooks that it ran, and of which side
+    local directory=$TEST_DIR/conf-$1/hooks/kvm-migrate-$2.d
+    mkdir -p "$directory"
+    printf '#!/bin/sh\necho "%s $KVM_SUITE_ACTION" >>%s/hooks\n' "$2" "$TEST_DIR" >"$directory/note"
+    chmod 0755 "$directory/note"
+}
+
+hooks_ran() { # so far
+    paste -sd, "$TEST_DIR/hooks"
+}
+
+@test "hooks run once on each side when the stages are driven singly, and not for a rehearsal" {
+    local one
+    begin
+    for one in a b; do
+        hook "$one" pre
+        hook "$one" post
+    done
+    touch "$TEST_DIR/hooks"
+    migrate a rehearse --port 0
+    expect_status 0
+    expect_equal "$(hooks_ran)" ""
+    offer
+    accept
+    expect_equal "$(hooks_ran)" "pre target"
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    has_connected
+    stage a send "$TEST_DIR/accepted" # taken up: it has begun already
+    expect_equal "$(hooks_ran)" "pre target,pre source"
+    stage b vote "" --json
+    keep vote
+    stage a commit "$TEST_DIR/vote" --token - --json
+    keep commit
+    stage b commit "$TEST_DIR/commit" --token - --json
+    keep arrived
+    stage b commit "$TEST_DIR/commit" --token -
+    expect_equal "$(hooks_ran)" "pre target,pre source,post target"
+    stage a finish "$TEST_DIR/arrived" --token -
+    expect_status 0
+    expect_equal "$(hooks_ran)" "pre target,pre source,post target,post source"
+    # A command that was killed behind the commit has run none; recover does.
+    rm "$TEST_DIR/hooks"
+    on a meddle_to_b_killed
+    expect_equal "$(hooks_ran)" "pre source,pre target,post target,post source"
+}
+
+meddle_to_b_killed() { # web1 goes back to a; the driver dies when the guest runs there
+    cat >"$TEST_DIR/meddle" <<END
+#!/bin/bash
+exec env TEST_DIR=$TEST_DIR $TESTS/bats/meddler after-commit $TEST_DIR/harm $(remote_to a) "\$@"
+END
+    printf '#!/bin/bash\n%s\n' "kill -KILL \$(pgrep -f '^$BUILD/kvm-migrate web1 to .*$TEST_DIR')" >"$TEST_DIR/harm"
+    chmod +x "$TEST_DIR/meddle" "$TEST_DIR/harm"
+    REMOTE=$TEST_DIR/meddle migrate b to --port 0
+    expect_status 137
+    on b suite kvm-migrate web1 recover --remote "$(remote_to a)"
+    expect_status 0
+    expect_runs_on a
 }
 
 @test "what fails is undone on the source, and the target is told by its own abort" {

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <jansson.h>
 #include "kvm/base/parallel.h"
 #include "kvm/operations/session.h"
 #include "kvm/state/node.h"
@@ -27,7 +28,7 @@ struct migrate_progress {
     int64_t transferred, remaining, total; /* bytes */
     double mbps;                           /* megabits a second */
     int64_t dirty_bytes_per_s;
-    int64_t expected_downtime_ms;
+    int64_t expected_downtime_ms; /* -1: QEMU does not tell it yet */
     double seconds;
     const struct migrate_disk_progress *disks;
     size_t disk_count;
@@ -62,6 +63,25 @@ struct migrate_options {
     void (*observe)(const char *what);
     void (*progress)(const struct migrate_progress *progress);
 };
+
+/* ---- the command line: migrate_options.c, migrate_input.c, migrate_show.c ---- */
+
+/* to, check, rehearse, offer: a TARGET follows. */
+bool migrate_takes_target(const char *action);
+/* Which options go together, and with the action; as typed, multifd_compression NULL when it was not. STATUS_USAGE. */
+int migrate_check_options(const struct migrate_options *options, const char *action,
+                          struct error *error);
+/* What the other side's stage has printed, on standard input: accept and send want a document, one line; new reference. */
+json_t *migrate_read_document(struct error *error);
+/* The bare token, or results printed with --json; the caller frees. */
+char *migrate_read_token(struct error *error);
+/* The line that tells how far it is, without its newline; the caller frees. */
+char *migrate_progress_text(const struct migrate_progress *progress);
+char *migrate_progress_json(const struct migrate_progress *progress);
+/* ", expected downtime 30 ms"; "" when it is not known (-1). The caller frees. */
+char *migrate_expected_text(int64_t expected_downtime_ms);
+
+/* ---- the work ---- */
 
 /* True when part of the guest may be on another node that this QEMU alone can't run: by the record, or for a source that
  * was not committed by what QEMU says. */
