@@ -146,30 +146,15 @@ static void undo(struct serving *serving, struct error *error)
 enum status migrate_accept(const char *run_dir, const struct node *node, const char *name,
                            const struct migrate_options *options, json_t *offer)
 {
-    struct serving serving = {.run_dir = run_dir,
-                              .rundir = {.fd = -1},
-                              .home = {.fd = -1},
-                              .old = {.pidfd = -1},
-                              .node = node,
-                              .name = name,
-                              .options = options,
-                              .alone = true,
-                              .listener = -1,
-                              .session = {.lock = -1, .process = {.pidfd = -1}}};
+    struct serving serving = serving_begin(run_dir, node, name, options);
     struct error error = {0};
+    serving.alone = true;
     int failed = accept_now(&serving, offer, &error);
 
     if (failed < 0)
         undo(&serving, &error);
-    serving_stop_listening(&serving);
-    qmp_release(&serving.qmp);
-    launch_release(&serving.launch);
-    landing_release(&serving.landings);
-    runtime_release(&serving.received);
-    session_close(&serving.session);
-    rundir_close(&serving.rundir);
     for (size_t i = 0; i < serving.warnings.count; i++)
         log_warning("%s: %s", name, serving.warnings.items[i]);
-    messages_release(&serving.warnings);
+    serving_end(&serving);
     return failed < 0 ? error.status : STATUS_DONE;
 }

@@ -37,16 +37,22 @@ void channel_watch_link(int descriptor)
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
+/* It may be the other side's word. */
+static int check_port(int64_t port, struct error *error)
+{
+    if (port >= 0 && port <= PORT_MOST)
+        return 0;
+    return error_set(error, STATUS_USAGE, "port: must be from 0 to %d (current value: %lld)",
+                     PORT_MOST, (long long)port);
+}
+
 static struct addrinfo *resolve(const char *address, int64_t port, struct error *error)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list = NULL;
     char service[16];
 
-    if (port < 0 || port > PORT_MOST) {
-        error_set(error, STATUS_USAGE, "port: must be from 0 to %d (current value: %lld)",
-                  PORT_MOST, (long long)port);
+    if (check_port(port, error) < 0)
         return NULL;
-    }
     snprintf(service, sizeof(service), "%d", (int)port);
     int result = getaddrinfo(address, service, &hints, &list);
     if (result == 0)
@@ -275,7 +281,7 @@ char *channel_host(const char *address, struct error *error)
 
 char *channel_uri(const char *address, int64_t port, struct error *error)
 {
-    AUTO_FREE char *host = channel_host(address, error);
+    AUTO_FREE char *host = check_port(port, error) < 0 ? NULL : channel_host(address, error);
 
     if (host == NULL)
         return NULL;
@@ -307,26 +313,64 @@ static int own_name(int descriptor, struct sockaddr *address, socklen_t *size)
     return getsockname(descriptor, address, size);
 }
 
-/* The options belong to the socket, whoever holds it: a copy of QEMU's descriptor is enough to set them. */
-size_t channel_watch_process(pid_t pid, int pidfd, int64_t port)
+static bool has_port(int connection, int64_t port)
+{
+    return end_has_port(connection, peer_name, port) || end_has_port(connection, own_name, port);
+}
+
+static bool listens_on(int descriptor, int64_t port)
+{
+    int listening = 0;
+    socklen_t size = sizeof(listening);
+
+    return end_has_port(descriptor, own_name, port) &&
+           getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 &&
+           listening != 0;
+}
+
+static bool was_called_on(int descriptor, int64_t port)
+{
+    return end_has_port(descriptor, own_name, port) && !listens_on(descriptor, port);
+}
+
+static void hang_up(int descriptor)
+{
+    shutdown(descriptor, SHUT_RDWR);
+}
+
+/* Options and state belong to the socket, whoever holds it: a copy of QEMU's descriptor is enough. */
+static size_t for_each_socket(pid_t pid, int pidfd, int64_t port,
+                              bool (*is_one)(int descriptor, int64_t port),
+                              void (*act)(int descriptor))
 {
     AUTO_FREE char *path = memory_format("/proc/%d/fd", (int)pid);
     DIR *directory = opendir(path);
     const struct dirent *entry;
-    size_t watched = 0;
+    size_t found = 0;
 
     while (directory != NULL && (entry = readdir(directory)) != NULL) {
         int64_t number = 0;
         if (!text_number(entry->d_name, 0, INT32_MAX, &number))
             continue;
         AUTO_CLOSE int copy = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
-        if (copy < 0 ||
-            (!end_has_port(copy, peer_name, port) && !end_has_port(copy, own_name, port)))
+        if (copy < 0 || !is_one(copy, port))
             continue;
-        channel_watch_link(copy);
-        watched++;
+        act(copy);
+        found++;
     }
     if (directory != NULL)
         closedir(directory);
-    return watched;
+    return found;
+}
+
+size_t channel_watch_process(pid_t pid, int pidfd, int64_t port)
+{
+    return for_each_socket(pid, pidfd, port, has_port, channel_watch_link);
+}
+
+/* First nobody may come any more, then those who are there go. */
+void channel_hang_up_process(pid_t pid, int pidfd, int64_t port)
+{
+    for_each_socket(pid, pidfd, port, listens_on, hang_up);
+    for_each_socket(pid, pidfd, port, was_called_on, hang_up);
 }

@@ -79,6 +79,12 @@ static void compare_versions(struct sending *sending, const json_t *answer)
                      sending->versions);
 }
 
+/* The hooks of this side have --timeout, and the link is measured; the target holds nothing as yet. */
+static int64_t silence_until_accept(const struct sending *sending)
+{
+    return sending->options->timeout_ms / 1000 + (int64_t)3 * MIGRATE_SILENCE_S;
+}
+
 int sending_check_target(struct sending *sending, struct error *error)
 {
     AUTO_JSON json_t *answer = NULL;
@@ -87,6 +93,8 @@ int sending_check_target(struct sending *sending, struct error *error)
 
     sending_say(sending, "check the target");
     json_object_update_new(question, where_to(sending));
+    json_object_set_new(question, "silence",
+                        memory_json(json_integer(silence_until_accept(sending))));
     copies_ask(sending, question);
     if (hvparams_text(sending->session.runtime.instance.hvparams, "tpm")[0] != '\0' &&
         swtpm_pid(sending->rundir, sending->name) <= 0)

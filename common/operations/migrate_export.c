@@ -104,7 +104,7 @@ static int start_server(struct serving *serving, const json_t *request, struct q
 int exports_open(struct serving *serving, const json_t *request, struct qmp *qmp, int64_t *port,
                  struct error *error)
 {
-    const struct runtime *runtime = &serving->session.runtime;
+    struct runtime *runtime = &serving->session.runtime;
     deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS / 2);
     const char *uuid;
     json_t *record;
@@ -115,6 +115,8 @@ int exports_open(struct serving *serving, const json_t *request, struct qmp *qmp
     keep_holes(runtime, qmp, true, deadline);
     if (start_server(serving, request, qmp, port, deadline, error) < 0)
         return error_prefix(error, "a way for the disks");
+    AUTO_FREE char *recorded = memory_format("%lld", (long long)*port);
+    migration_set_text(runtime, "disk_port", recorded);
     json_object_foreach (migration_disks(runtime), uuid, record) {
         const struct disk *disk = disk_of(runtime, uuid);
         AUTO_FREE char *id = memory_format("kvm-copy-%s", uuid);
@@ -128,6 +130,17 @@ int exports_open(struct serving *serving, const json_t *request, struct qmp *qmp
 }
 
 /* ---- its end ---- */
+
+/* Before 9.1 nbd-server-stop waits, and all of QEMU with it, for a stranger who has connected and says nothing (seen on
+ * 7.2). The source has let go by now. */
+static void hang_up_strangers(const struct session *session)
+{
+    const char *recorded = migration_text(&session->runtime, "disk_port");
+    int64_t port = 0;
+
+    if (recorded != NULL && text_number(recorded, 1, UINT16_MAX, &port))
+        channel_hang_up_process(session->process.pid, session->process.pidfd, port);
+}
 
 static int stop_server(struct qmp *qmp, deadline_t deadline, struct error *error)
 {
@@ -166,6 +179,7 @@ int exports_close(const struct session *session, struct qmp *qmp, deadline_t dea
 
     if (migration_disks(runtime) == NULL)
         return 0;
+    hang_up_strangers(session);
     if (stop_server(qmp, deadline, error) < 0)
         return error_prefix(error, "the way of the disks");
     keep_holes(runtime, qmp, false, deadline);

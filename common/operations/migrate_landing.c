@@ -223,15 +223,18 @@ static int check_existing(const struct landings *landings, struct landing *landi
     return 0;
 }
 
+static bool is_missing_device(const char *path)
+{
+    struct stat status;
+
+    return strncmp(path, "/dev/", 5) == 0 && lstat(path, &status) < 0 &&
+           (errno == ENOENT || errno == ENOTDIR);
+}
+
 /* An unnamed file is made for a moment: it shows all that could be in the way, and leaves no trace. */
 static int check_new(const struct landings *landings, const struct landing *landing, int flags,
                      struct error *error)
 {
-    if (strncmp(landing->path, "/dev/", 5) == 0)
-        return error_set(error, STATUS_STATE,
-                         "%s: there is no such device; make it with %lld bytes (lvcreate -L %lldb "
-                         "...) and give --overwrite-disks, or take another place with --disk-path",
-                         landing->path, (long long)landing->size, (long long)landing->size);
     if (place_check_allowed(landings->node, landing->path, &landing->place, error) < 0)
         return -1;
     AUTO_CLOSE int file = landing_unnamed(landing, flags, error);
@@ -242,6 +245,11 @@ int landing_look(const struct landings *landings, struct landing *landing, int f
                  struct error *error)
 {
     landing->exists = landing->same = false;
+    if (is_missing_device(landing->path))
+        return error_set(error, STATUS_STATE,
+                         "%s: there is no such device; make it with %lld bytes (lvcreate -L %lldb "
+                         "...) and give --overwrite-disks, or take another place with --disk-path",
+                         landing->path, (long long)landing->size, (long long)landing->size);
     if (place_open(landing->path, &landing->place, error) < 0)
         return -1;
     return landing->place.there >= 0 ? check_existing(landings, landing, error)

@@ -13,7 +13,8 @@ enum {
     MIGRATE_LINE_MAX = 4 * 1024 * 1024,
     MIGRATE_ANSWER_MS = 60000,
     MIGRATE_CONNECT_MS = 20000,
-    MIGRATE_SILENCE_S = 60, /* the longest that a side says nothing while nothing is asked */
+    MIGRATE_SILENCE_MOST_S = 3600, /* that a side may promise */
+    MIGRATE_SILENCE_S = 60,        /* the longest that a side says nothing while nothing is asked */
     MIGRATE_PHASE_SIZE = 32,
 };
 
@@ -79,6 +80,8 @@ char *channel_host(const char *address, struct error *error);
 char *channel_uri(const char *address, int64_t port, struct error *error);
 /* channel_watch_link for this QEMU's connections from or to that port; how many there are. */
 size_t channel_watch_process(pid_t pid, int pidfd, int64_t port);
+/* Nobody listens at this port of that QEMU any more, and its connections there are ended. */
+void channel_hang_up_process(pid_t pid, int pidfd, int64_t port);
 
 /* ---- migrate_request.c: the form of what comes from the other side. All problems at once, STATUS_USAGE ---- */
 

@@ -8,7 +8,7 @@
 #include "kvm/state/check.h"
 
 enum { TOKEN_LENGTH = 32, KEY_LENGTH = 64, PORT_MOST = 65535, BANDWIDTH_MOST = 1000000 };
-enum { DOWNTIME_MOST = 2000000, SILENCE_MOST_S = 3600 };
+enum { DOWNTIME_MOST = 2000000 };
 
 static void check_hex(const struct check *check, const json_t *object, const char *key,
                       size_t length, bool needed)
@@ -73,7 +73,7 @@ int migrate_check_request(const json_t *request, const char *source, struct erro
     check_host(&check, request, "address");
     check_number(&check, request, "port", 0, PORT_MOST, &ignored);
     check_number(&check, request, "disk_port", 0, PORT_MOST, &ignored);
-    check_number(&check, request, "silence", 1, SILENCE_MOST_S, &ignored);
+    check_number(&check, request, "silence", 1, MIGRATE_SILENCE_MOST_S, &ignored);
     check_path(&check, request, "x509");
     check_text(&check, request, "peer");
     check_text(&check, request, "paused");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The target's side of one session: what migrate_serve.c and migrate_serve_check.c share. */
+/* The target's side of one session: what migrate_serve*.c and migrate_accept.c share. */
 #ifndef KVM_OPERATIONS_MIGRATE_SERVING_H
 #define KVM_OPERATIONS_MIGRATE_SERVING_H
 
@@ -35,16 +35,31 @@ struct serving {
     struct messages warnings;
 };
 
-/* migrate_serve.c: where the memory will come, *port (0: any free one) becomes the one that it is. */
-int serving_listen(struct serving *serving, const json_t *request, int64_t *port,
-                   struct error *error);
+/* ---- migrate_serve.c ---- */
 
+/* Nothing is open yet; serving_end closes what was opened since, and changes nothing. */
+struct serving serving_begin(const char *run_dir, const struct node *node, const char *name,
+                             const struct migrate_options *options);
+void serving_end(struct serving *serving);
 /* One request of the session; new reference, NULL with error. */
 json_t *serving_answer(struct serving *serving, const json_t *request, struct error *error);
 
-void serving_stop_listening(struct serving *serving);
+/* ---- migrate_serve_accept.c ---- */
 
-/* migrate_serve_check.c */
+/* Where the memory will come, *port (0: any free one) becomes the one that it is. */
+int serving_listen(struct serving *serving, const json_t *request, int64_t *port,
+                   struct error *error);
+void serving_stop_listening(struct serving *serving);
+/* accept: QEMU waits here, with taps and devices as the guest knows them. */
+json_t *serving_accept(struct serving *serving, const json_t *request, struct error *error);
+/* In place: all of it that can be done before there is a QEMU. */
+json_t *serving_prepare(struct serving *serving, const json_t *request, struct error *error);
+/* receive: the source connects now; its connection becomes QEMU's, or QEMU takes its connections itself. */
+json_t *serving_receive(struct serving *serving, struct error *error);
+json_t *serving_warnings(const struct serving *serving);
+
+/* ---- migrate_serve_check.c ---- */
+
 int serving_open_rundir(struct serving *serving, bool create, struct error *error);
 /* The received file is untrusted: it is parsed strictly, its kvm_cmd is not used at all, and what it may not choose (the
  * binary, further options of QEMU) comes from this node. */

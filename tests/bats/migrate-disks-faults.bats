@@ -86,6 +86,9 @@ driver() {
     migrate a to --copy-disks --disk-path first=/etc/cron.d/first
     expect_status 3
     expect_error "not made in directories of the system"
+    migrate a to --copy-disks --disk-path first=/dev/nogroup/first
+    expect_status 3
+    expect_error "there is no such device; make it with 8388608 bytes"
     migrate a to --copy-disks=first
     expect_status 3
     expect_error "is the very storage that the guest uses here"
