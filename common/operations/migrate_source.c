@@ -130,6 +130,23 @@ static bool postcopy_went_back(const struct sending *sending)
     return sending->postcopy && migration_phase_of(&sending->session.runtime) == PHASE_NONE;
 }
 
+static void tell_undone(const struct sending *sending, const json_t *answer, bool dead,
+                        struct error *error)
+{
+    /* An incoming QEMU tells what went wrong in its messages only. */
+    const char *words = json_text(answer, "words");
+    if (words != NULL && words[0] != '\0')
+        error_append(error, "; QEMU on the target said: %s", words);
+    if (dead)
+        error_append(
+            error,
+            "; with QEMU the guest is gone: 'kvm-cleanup %s' removes what it left, then it "
+            "can be started again",
+            sending->name);
+    else
+        error_append(error, "; the guest runs here as before");
+}
+
 static void undo(struct sending *sending, struct error *error)
 {
     struct error second = {0};
@@ -180,18 +197,7 @@ static void undo(struct sending *sending, struct error *error)
         error->status = STATUS_FAILED;
     if (sending->recorded && source_forget(&sending->session, &second) < 0)
         error_append(error, "; %s", second.text);
-    /* An incoming QEMU tells what went wrong in its messages only. */
-    const char *words = json_text(answer, "words");
-    if (words != NULL && words[0] != '\0')
-        error_append(error, "; QEMU on the target said: %s", words);
-    if (dead)
-        error_append(
-            error,
-            "; with QEMU the guest is gone: 'kvm-cleanup %s' removes what it left, then it "
-            "can be started again",
-            sending->name);
-    else
-        error_append(error, "; the guest runs here as before");
+    tell_undone(sending, answer, dead, error);
 }
 
 /* "completed" may come with times of zero: asked once more (QEMU 7.2). */
