@@ -34,6 +34,18 @@ static json_t *answer_alive(struct serving *serving, struct error *error)
     return json_pack("{s:b}", "ok", 1);
 }
 
+/* *words are QEMU's last. */
+static int abort_here(struct serving *serving, const char *token, deadline_t deadline, char **words,
+                      struct error *error)
+{
+    if (!serving->accepted && !serving->left)
+        return 0; /* nothing of it is here */
+    *words = target_last_words(&serving->session);
+    int result = target_abort(&serving->session, token, deadline, &serving->warnings, error);
+    serving->accepted = serving->accepted && result < 0;
+    return result;
+}
+
 static json_t *answer_stage(struct serving *serving, const char *stage, const json_t *request,
                             struct error *error)
 {
@@ -42,8 +54,8 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     AUTO_FREE char *words = NULL;
     int result = -1;
 
-    if (!serving->accepted && strcmp(stage, "abort") == 0)
-        result = 0; /* nothing of it is here */
+    if (strcmp(stage, "abort") == 0)
+        result = abort_here(serving, token, deadline, &words, error);
     else if (!serving->accepted)
         error_set(error, STATUS_STATE, "%s: nothing was accepted", stage);
     else if (strcmp(stage, "vote") == 0)
@@ -53,13 +65,8 @@ static json_t *answer_stage(struct serving *serving, const char *stage, const js
     else if (strcmp(stage, "commit") == 0)
         result = target_commit(&serving->session, serving->qmp, token, deadline, &serving->warnings,
                                error);
-    else if (strcmp(stage, "abort") == 0) {
-        words = target_last_words(&serving->session);
-        result = target_abort(&serving->session, token, deadline, &serving->warnings, error);
-        serving->accepted = serving->accepted && result < 0;
-    } else {
+    else
         error_set(error, STATUS_USAGE, "%s: no such stage", stage);
-    }
     if (result < 0)
         migrate_hurry(false);
     bool half = serving->accepted && migration_phase_of(&serving->session.runtime) == PHASE_HALF;

@@ -75,6 +75,7 @@ static void drop_landings(struct serving *serving, struct error *error)
         teardown_run(&serving->rundir, serving->node, serving->name, &session->runtime, &options,
                      &serving->warnings, &second) == 0)
         return;
+    serving->left = true;
     error->status = STATUS_INCOMPLETE;
     error_append(error, "; %s; there: 'kvm-migrate %s recover'", second.text, serving->name);
 }

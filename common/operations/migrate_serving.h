@@ -26,6 +26,7 @@ struct serving {
     struct launch_heir heir;
     bool alone; /* no session: the accept of a script */
     bool accepted, attached;
+    bool left; /* of an accept that failed, something could not be removed: abort tries again */
     int64_t silence_ms; /* the source says something at least so often; 0: it did not promise */
     int listener;
     char token[33];
