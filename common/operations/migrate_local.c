@@ -26,9 +26,9 @@ void local_say(struct local *local, char *text)
 
 void local_source_hooks(struct local *local)
 {
-    AUTO_FREE char *peer = memory_copy(inplace_is(&local->session.runtime)
-                                           ? "localhost"
-                                           : migration_text(&local->session.runtime, "peer"));
+    const struct runtime *runtime = &local->session.runtime;
+    const char *recorded = inplace_is(runtime) ? "localhost" : migration_text(runtime, "peer");
+    AUTO_FREE char *peer = recorded == NULL ? NULL : memory_copy(recorded);
 
     migrate_hooks_post(&local->session, MIGRATION_SOURCE, peer,
                        clock_deadline(local->options->timeout_ms), &local->result->warnings);
