@@ -84,10 +84,6 @@ static int check_connection(const struct migrate_options *options, struct error 
                          "--tls-x509: must be an absolute path, it is the same on both nodes "
                          "(current value: \"%s\")",
                          options->tls_x509);
-    if (options->timeout_ms == 0)
-        return error_set(error, STATUS_USAGE,
-                         "--timeout: must be more than 0 seconds, QEMU needs some to answer "
-                         "(current value: 0)");
     return 0;
 }
 

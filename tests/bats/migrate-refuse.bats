@@ -166,7 +166,7 @@ typed() { # TEXT WORD…: is refused as a mistake of who typed it
     typed "to: to which TARGET?" to
     typed 'only one TARGET (one word too many: "extra")' to b extra
     typed 'takes no further word (one too many: "extra")' status extra
-    typed "--timeout: must be more than 0" to b --timeout 0
+    typed '--timeout: "0" is not a number of seconds from 0.001' to b --timeout 0
     typed "--deadline:" to b --deadline 0
     typed "--address: is empty" to b --address ""
     local stage
