@@ -217,8 +217,14 @@ network() { # [BRIDGE…]
     done
 }
 
-taps() { # names of all taps there
-    inside ip -o link show type tun 2>/dev/null | sed 's/^[0-9]*: \([^:@]*\).*/\1/'
+# Without a network namespace of the test's own, those of other runs are there as well.
+taps() { # names of the test's taps
+    inside ip -o link show type tun 2>/dev/null | sed 's/^[0-9]*: \([^:@]*\).*/\1/' |
+        if [[ -n $NETNS ]]; then
+            cat
+        else
+            grep -xFf <(cat "$RUN_DIR"/nic/*/* 2>/dev/null) || true
+        fi
 }
 
 bridge_of() { # TAP
