@@ -106,8 +106,8 @@ static void drop_older(struct tap_files *files)
     files->count = kept;
 }
 
-static void read_files(const struct rundir *rundir, const struct instance *instance, pid_t pid,
-                       struct tap_files *files)
+/* NULL: there is none, and nothing in it. */
+static DIR *open_directory(const struct rundir *rundir, const struct instance *instance)
 {
     char directory[RUNDIR_PATH_MAX];
 
@@ -116,11 +116,19 @@ static void read_files(const struct rundir *rundir, const struct instance *insta
     DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
     if (entries == NULL)
         memory_close(&descriptor);
+    return entries;
+}
+
+static void read_files(const struct rundir *rundir, const struct instance *instance, pid_t pid,
+                       struct tap_files *files)
+{
+    DIR *entries = open_directory(rundir, instance);
+
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         struct tap_file *file = &files->items[files->count];
         struct stat status;
         if (files->count == FILES_MAX || !text_number(entry->d_name, 0, INT32_MAX, &file->index) ||
-            fstatat(descriptor, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+            fstatat(dirfd(entries), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
             !network_read_tap(rundir, instance->name, entry->d_name, file->tap) ||
             is_named_by_uuid(rundir, instance, file->tap) || !may_hold(pid, file->tap))
             continue;
@@ -173,14 +181,9 @@ static bool has_nic(const struct instance *instance, const char *uuid)
 int network_drop_strangers(const struct rundir *rundir, const struct instance *instance,
                            struct error *error)
 {
-    char directory[RUNDIR_PATH_MAX];
+    DIR *entries = open_directory(rundir, instance);
     int result = 0;
 
-    rundir_name(RUNDIR_NIC, instance->name, directory);
-    int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
-    if (entries == NULL)
-        memory_close(&descriptor);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         char tap[TAP_NAME_SIZE];
         if (!text_is_uuid(entry->d_name) || has_nic(instance, entry->d_name))

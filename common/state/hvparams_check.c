@@ -69,11 +69,7 @@ static bool is_words(const char *text)
     return true;
 }
 
-static const struct {
-    const char *name;
-    bool (*good)(const char *text);
-    const char *expected;
-} forms[] = {
+static const struct hvparam_form forms[] = {
     {"machine_version", is_machine, "must be letters, digits and . _ - +"},
     {"cpu_type", is_cpu, "must be letters, digits and . _ - + , = :"},
     {"security_domain", is_user, "must be a user name"},
@@ -88,6 +84,15 @@ static const struct {
     {"kvm_extra", is_words, "has a quote or a backslash that is not closed"},
 };
 
+const char *hvparams_form_fault(const struct hvparam_form *among, size_t count, const char *name,
+                                const char *text)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(among[i].name, name) == 0 && text[0] != '\0' && !among[i].good(text))
+            return among[i].expected;
+    return NULL;
+}
+
 /* In a runtime file another tool may have written what only a start of ours can't do. */
 static void check_form(const struct check *check, const struct hvparam *param, const char *text,
                        const json_t *value, bool loaded)
@@ -96,10 +101,9 @@ static void check_form(const struct check *check, const struct hvparam *param, c
 
     if (fault != NULL)
         check_fail(check, param->name, value, "%s", fault);
-    for (size_t i = 0; i < COUNT(forms); i++) {
-        if (strcmp(forms[i].name, param->name) == 0 && text[0] != '\0' && !forms[i].good(text))
-            check_fail(check, param->name, value, "%s", forms[i].expected);
-    }
+    fault = hvparams_form_fault(forms, COUNT(forms), param->name, text);
+    if (fault != NULL)
+        check_fail(check, param->name, value, "%s", fault);
     if (text[0] == '\0' &&
         (strcmp(param->name, "kvm_path") == 0 || strcmp(param->name, "cpu_mask") == 0))
         check_fail(check, param->name, value, "must not be empty");

@@ -70,11 +70,7 @@ static bool is_usb(const char *text)
     return true;
 }
 
-static const struct {
-    const char *name;
-    bool (*good)(const char *text);
-    const char *expected;
-} forms[] = {
+static const struct hvparam_form forms[] = {
     {"spice_bind", is_host, "must be an IPv4 or IPv6 address or an interface name"},
     {"spice_tls_ciphers", is_ciphers, "must be a list of OpenSSL's cipher names"},
     {"keymap", is_keymap, "must be the name of one of QEMU's keymaps, like de or en-us"},
@@ -88,11 +84,7 @@ static const struct {
 
 const char *hvparams_display_fault(const char *name, const char *text)
 {
-    for (size_t i = 0; i < COUNT(forms); i++) {
-        if (strcmp(forms[i].name, name) == 0 && text[0] != '\0' && !forms[i].good(text))
-            return forms[i].expected;
-    }
-    return NULL;
+    return hvparams_form_fault(forms, COUNT(forms), name, text);
 }
 
 static bool is_set(const json_t *filled, const char *name)

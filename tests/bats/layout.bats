@@ -143,3 +143,14 @@ include/kvm/state/slots.h includes ../base/error.h"
         expect_error "$program: "
     done
 }
+
+@test "what a test leaves in /dev/shm is swept with it, and nothing of others" {
+    local mine others=/dev/shm/kvm-suite.web1.0.server
+    mkdir "$TEST_DIR/b"
+    mine=/dev/shm/kvm-suite.web1.$(printf %x "$(stat -c %i "$TEST_DIR/b")").server
+    mkdir "$mine" "$others"
+    touch "$mine/keys.psk"
+    remove_keys "$TEST_DIR"
+    rmdir "$others"
+    [[ ! -e $mine ]]
+}

@@ -44,7 +44,19 @@ suite_sweep() { # DIR
         [[ ! -e $namespace ]] || ip netns delete "${namespace##*/}" || true
     done
     findmnt -rno TARGET 2>/dev/null | grep -F -e "$1/" | sort -r | xargs -r umount -l || true
+    remove_keys "$1"
     rm -rf -- "$1"
+}
+
+# A target that is still waiting has the key of its migration in /dev/shm, by the inode of its run directory.
+remove_keys() { # DIR
+    local key inode
+    for key in /dev/shm/kvm-suite.*; do
+        inode=${key%.*}
+        inode=${inode##*.}
+        [[ $inode =~ ^[0-9a-f]+$ && -n $(find "$1" -maxdepth 2 -type d -inum "$((16#$inode))" 2>/dev/null) ]] || continue
+        rm -rf -- "$key"
+    done
 }
 
 namespace_of() { # DIR
