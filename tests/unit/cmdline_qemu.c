@@ -9,149 +9,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
-#include <linux/loop.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "golden.h"
-#include "kvm/base/file.h"
-#include "kvm/base/process.h"
-#include "kvm/qemu/device.h"
+#include "golden_descriptors.h"
+#include "golden_qemu.h"
 
-enum { WORDS = 512, LIMIT_MS = 30000, IMAGE = 1 << 20, FLOPPY = 1440 * 1024 };
-
-static char scratch[] = "/tmp/kvm-suite-golden-XXXXXX";
-static const char placeholder[] = "/srv/golden";
-static const char qemu[] = "/usr/bin/qemu-system-x86_64";
-static int loop_fd = -1; /* of the block device, made when a golden asks for one */
-
-static char *in_scratch(const char *name)
-{
-    return memory_format("%s/%s", scratch, name);
-}
-
-/* All occurrences of `from` replaced. */
-static char *replaced(const char *text, const char *from, const char *to)
-{
-    const char *found = strstr(text, from);
-
-    if (found == NULL)
-        return memory_copy(text);
-    AUTO_FREE char *rest = replaced(found + strlen(from), from, to);
-    return memory_format("%.*s%s%s", (int)(found - text), text, to, rest);
-}
-
-static int make_file(const char *name, off_t size, int flags)
-{
-    AUTO_FREE char *path = in_scratch(name);
-    int made = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (made < 0 || ftruncate(made, size) < 0)
-        return -1;
-    close(made);
-    return open(path, flags | O_CLOEXEC);
-}
-
-static int bind_socket(const char *name)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", scratch, name);
-    unlink(address.sun_path);
-    return bind(made, (struct sockaddr *)&address, sizeof(address)) < 0 ? -1 : made;
-}
-
-/* The loop device goes with its last descriptor. */
-static int open_block_device(int flags)
-{
-    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    int number = ioctl(control, LOOP_CTL_GET_FREE);
-    int backing = make_file("block.raw", IMAGE, O_RDWR);
-    struct loop_config config = {.fd = (unsigned)backing, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
-    AUTO_FREE char *path = memory_format("/dev/loop%d", number);
-
-    loop_fd = open(path, O_RDWR | O_CLOEXEC);
-    if (control < 0 || number < 0 || loop_fd < 0 || ioctl(loop_fd, LOOP_CONFIGURE, &config) < 0)
-        return -1;
-    close(backing);
-    close(control);
-    return open(path, flags | O_CLOEXEC);
-}
-
-static int open_disk(const struct golden *golden, size_t index)
-{
-    const struct disk *disk = &golden->instance.disks[index];
-    int flags = device_open_flags(disk, &golden->instance);
-
-    if (golden->blocks[index])
-        return open_block_device(flags);
-    AUTO_FREE char *path = replaced(disk->path, placeholder, scratch);
-    if (strstr(path, ".qcow2") != NULL)
-        return open(path, flags | O_CLOEXEC);
-    return make_file(strrchr(path, '/') + 1, IMAGE, flags);
-}
-
-static int open_tap(size_t nic, bool many)
-{
-    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-    if (many)
-        request.ifr_flags |= IFF_MULTI_QUEUE;
-    snprintf(request.ifr_name, IFNAMSIZ, "kg%d-%zu", (int)getpid(), nic);
-    return ioctl(tap, TUNSETIFF, &request) < 0 ? -1 : tap;
-}
-
-static int open_descriptor(const struct golden *golden, size_t index)
-{
-    size_t owner = golden->owners[index];
-
-    switch (golden->kinds[index]) {
-    case GOLDEN_PID:
-        return make_file("pid", 0, O_RDWR);
-    case GOLDEN_TPM:
-        return -1;
-    case GOLDEN_FIRMWARE:
-        return make_file("code.fd", IMAGE, O_RDONLY);
-    case GOLDEN_NVRAM:
-        return make_file("nvram.fd", IMAGE, O_RDWR);
-    case GOLDEN_QMP:
-        return bind_socket("qmp");
-    case GOLDEN_QUERY:
-        return bind_socket("query");
-    case GOLDEN_MONITOR:
-        return bind_socket("monitor");
-    case GOLDEN_SERIAL:
-        return bind_socket("serial");
-    case GOLDEN_AGENT:
-        return bind_socket("qga");
-    case GOLDEN_EVENTS_SOCKET:
-        return bind_socket("events.socket");
-    case GOLDEN_KVMD:
-        return bind_socket("kvmd");
-    case GOLDEN_EVENTS:
-        return make_file("events", 0, O_WRONLY | O_APPEND);
-    case GOLDEN_DISK:
-        return open_disk(golden, owner);
-    case GOLDEN_CDROM:
-        return make_file("cdrom", IMAGE, O_RDONLY);
-    case GOLDEN_FLOPPY:
-        return make_file("floppy", FLOPPY, O_RDONLY);
-    case GOLDEN_TAP:
-        return open_tap(owner, golden->plan.queues > 1);
-    case GOLDEN_VHOST:
-        return open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
-    }
-    return -1;
-}
+enum { WORDS = 512 };
 
 /* The words of NAME.argv. */
 static bool read_words(const struct golden *golden, const char *words[WORDS])
@@ -417,44 +285,12 @@ static bool make_kernel(void)
     return good;
 }
 
-/* What VNC and SPICE want for TLS; "spice.pem" holds both certificate and key. */
-static bool make_certificates(void)
-{
-    static const char script[] =
-        "mkdir \"$1/x509,1\" && cd \"$1/x509,1\" && exec 2>/dev/null && "
-        "curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes' && "
-        "openssl req -x509 $curve -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca "
-        "-addext keyUsage=critical,keyCertSign && "
-        "openssl req $curve -keyout server-key.pem -out request -subj /CN=localhost && "
-        "openssl x509 -req -in request -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -days 2 "
-        "-out server-cert.pem && cp ca-cert.pem ../spice-ca.pem && "
-        "cat server-cert.pem server-key.pem >../spice.pem";
-    const char *const argv[] = {"/bin/sh", "-c", script, "sh", scratch, NULL};
-    const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-    struct process_spec spec = {.argv = argv,
-                                .environment = environment,
-                                .input = -1,
-                                .output = -1,
-                                .errors = -1,
-                                .pid_lock = -1};
-
-    CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL), 0);
-    return true;
-}
-
 static bool make_scratch(void)
 {
     CHECK(mkdtemp(scratch) != NULL);
-    AUTO_FREE char *root = in_scratch("chroot");
-    AUTO_FREE char *image = in_scratch("disk3.qcow2");
-    const char *const argv[] = {
-        "/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", image, "1M", NULL};
-    struct process_spec spec = {
-        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
-    struct error error = {0};
-
-    CHECK_NUMBER(mkdir(root, 0700), 0);
-    CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, &error), 0);
+    CHECK_NUMBER(in_shell("mkdir -m 0700 \"$1/chroot\" && "
+                          "qemu-img create -q -f qcow2 \"$1/disk3.qcow2\" 1M"),
+                 0);
     return make_kernel() && make_certificates();
 }
 
@@ -472,10 +308,7 @@ TEST(accepted, "the real QEMU takes every golden command line without a word")
         return getenv("KVM_SUITE_NO_SKIP") == NULL;
     signal(SIGPIPE, SIG_IGN); /* a QEMU that ends early is told by its stderr */
     bool good = make_scratch() && golden_each(is_accepted);
-    const char *const argv[] = {"/bin/rm", "-rf", scratch, NULL};
-    struct process_spec spec = {
-        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
-    process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL);
+    remove_scratch();
     return good;
 }
 

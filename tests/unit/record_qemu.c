@@ -9,25 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "golden.h"
-#include "kvm/base/file.h"
-#include "kvm/base/process.h"
+#include "golden_qemu.h"
 
-enum { WORDS = 256, LIMIT_MS = 30000, FLOPPY = 1440 * 1024 };
-
-static const char qemu[] = "/usr/bin/qemu-system-x86_64";
-static char scratch[] = "/tmp/kvm-suite-record-XXXXXX";
-
-/* All occurrences of `from` replaced. */
-static char *replaced(const char *text, const char *from, const char *to)
-{
-    const char *found = strstr(text, from);
-
-    if (found == NULL)
-        return memory_copy(text);
-    AUTO_FREE char *rest = replaced(found + strlen(from), from, to);
-    return memory_format("%.*s%s%s", (int)(found - text), text, to, rest);
-}
+enum { WORDS = 256 };
 
 /* The words of NAME.record, in the scratch directory and in the foreground. */
 static size_t read_words(const struct golden *golden, char *words[WORDS])
@@ -41,7 +25,7 @@ static size_t read_words(const struct golden *golden, char *words[WORDS])
         AUTO_JSON json_t *word = json_loads(line, JSON_DECODE_ANY, NULL);
         AUTO_FREE char *number = json_is_string(word) ? NULL : json_dumps(word, JSON_ENCODE_ANY);
         AUTO_FREE char *first =
-            replaced(number != NULL ? number : json_string_value(word), "/srv/golden", scratch);
+            replaced(number != NULL ? number : json_string_value(word), placeholder, scratch);
         if (strcmp(first, "-daemonize") != 0)
             words[count++] = replaced(first, "/run/golden", scratch);
     }
@@ -97,29 +81,11 @@ static bool is_taken(struct golden *golden)
 /* The images, directories and certificates that the golden definitions name. */
 static bool make_scratch(void)
 {
-    static const char script[] =
-        "cd \"$1\" && mkdir pid ctrl log x509,1 && truncate -s 1440K code.fd nvram.fd cd,1.iso "
-        "cd2.iso cdrom.iso "
-        "floppy.img "
-        "&& "
-        "cd x509,1 && exec 2>/dev/null && curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256' && "
-        "openssl req -x509 $curve -nodes -keyout ca-key.pem -out ca-cert.pem -days 2 -subj /CN=ca "
-        "-addext keyUsage=critical,keyCertSign && openssl req $curve -nodes -keyout server-key.pem "
-        "-out request -subj /CN=localhost && openssl x509 -req -in request -CA ca-cert.pem "
-        "-CAkey ca-key.pem -CAcreateserial -days 2 -out server-cert.pem && "
-        "cp ca-cert.pem ../spice-ca.pem && cat server-cert.pem server-key.pem >../spice.pem";
-    const char *const argv[] = {"/bin/sh", "-c", script, "sh", scratch, NULL};
-    const char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-    struct process_spec spec = {.argv = argv,
-                                .environment = environment,
-                                .input = -1,
-                                .output = -1,
-                                .errors = -1,
-                                .pid_lock = -1};
-
     CHECK(mkdtemp(scratch) != NULL);
-    CHECK_NUMBER(process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL), 0);
-    return true;
+    CHECK_NUMBER(in_shell("cd \"$1\" && mkdir pid ctrl log && truncate -s 1440K code.fd nvram.fd "
+                          "cd,1.iso cd2.iso cdrom.iso floppy.img"),
+                 0);
+    return make_certificates();
 }
 
 TEST(taken, "the real QEMU takes every golden record, with what another tool adds")
@@ -129,10 +95,7 @@ TEST(taken, "the real QEMU takes every golden record, with what another tool add
         return getenv("KVM_SUITE_NO_SKIP") == NULL;
     }
     bool good = make_scratch() && golden_each(is_taken);
-    const char *const argv[] = {"/bin/rm", "-rf", scratch, NULL};
-    struct process_spec spec = {
-        .argv = argv, .input = -1, .output = -1, .errors = -1, .pid_lock = -1};
-    process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL);
+    remove_scratch();
     return good;
 }
 
