@@ -111,7 +111,9 @@ static int prepare(const struct options *options, struct job *job, struct error 
     if (job->words.count == 0)
         return error_set(error, STATUS_USAGE, "which instance, and what is to be done with it?");
     if (job->words.count == 1)
-        return error_set(error, STATUS_USAGE, "%s: what is to be done? For example 'check'",
+        return error_set(error, STATUS_USAGE,
+                         "%s: what is to be done? For example 'check'; 'kvm-hotplug --help' lists "
+                         "the actions",
                          job->words.items[0]);
     job->hotplug = (struct hotplug_options){
         .dry_run = options->common.dry_run,

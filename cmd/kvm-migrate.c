@@ -195,8 +195,8 @@ static int check_words(const struct job *job, struct error *error)
     }
     const char *near = text_nearest(action, actions);
     return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
-                     near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
-                     near != NULL ? "\"?" : "");
+                     near != NULL ? ", did you mean \"" : "; 'kvm-migrate --help' lists them",
+                     near != NULL ? near : "", near != NULL ? "\"?" : "");
 }
 
 static int fill_options(struct job *job, struct error *error)

@@ -97,7 +97,13 @@ static int prepare(const struct options *options, const struct cli_arguments *na
         .wait_lock_ms = options->common.wait_lock_ms,
         .observe = observe,
     };
-    if (options->kill_after_ms > job->stop.timeout_ms && options->common.timeout_ms < 0)
+    if (options->common.timeout_ms >= 0 && options->kill_after_ms > options->common.timeout_ms)
+        return error_set(error, STATUS_USAGE,
+                         "--kill-after %g comes after --timeout %g, when nothing is waited for any "
+                         "more",
+                         (double)options->kill_after_ms / 1000,
+                         (double)options->common.timeout_ms / 1000);
+    if (options->kill_after_ms > job->stop.timeout_ms)
         job->stop.timeout_ms = options->kill_after_ms;
     if (select_open(names, options->all, &options->common, &job->selection, error) < 0)
         return -1;

@@ -28,20 +28,20 @@ static const struct {
     const char *const *keys;
     enum hotplug_subject subject; /* what the first argument names */
 } actions[] = {
-    {hotplug_check, true, 0, 0, "", NULL, SUBJECT_NONE},
-    {hotplug_list, true, 0, 0, "", NULL, SUBJECT_NONE},
-    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...] | -",
-     hotplug_disk_keys, SUBJECT_NONE},
+    {hotplug_check, true, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_list, true, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-", hotplug_disk_keys,
+     SUBJECT_NONE},
     {hotplug_del_disk, false, 1, 1, "DISK", NULL, SUBJECT_DISK},
-    {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] link=LINK [KEY=VALUE...] | -",
+    {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
      hotplug_nic_keys, SUBJECT_NONE},
     {hotplug_del_nic, false, 1, 1, "NIC", NULL, SUBJECT_NIC},
-    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...", hotplug_mod_nic_keys, SUBJECT_NIC},
-    {hotplug_resize_disk, false, 2, 2, "DISK SIZE", NULL, SUBJECT_DISK},
-    {hotplug_set_memory, false, 1, 1, "MIB", NULL, SUBJECT_NONE},
+    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...|-", hotplug_mod_nic_keys, SUBJECT_NIC},
+    {hotplug_resize_disk, false, 2, 2, "DISK SIZE [--force]", NULL, SUBJECT_DISK},
+    {hotplug_set_memory, false, 1, 1, "MIB [--force]", NULL, SUBJECT_NONE},
     {hotplug_set_link, false, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
     {hotplug_change_cdrom, false, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL, SUBJECT_NONE},
-    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...", hotplug_io_keys, SUBJECT_DISK},
+    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...|-", hotplug_io_keys, SUBJECT_DISK},
 };
 
 static int find_action(const char *action)
@@ -294,6 +294,8 @@ static int check_arguments(const struct hotplug *hotplug, int index, struct erro
 {
     if (hotplug->count >= actions[index].least && hotplug->count <= actions[index].most)
         return 0;
+    if (actions[index].arguments == NULL)
+        return error_set(error, STATUS_USAGE, "%s: takes no further word", hotplug_actions[index]);
     return error_set(error, STATUS_USAGE, "usage: kvm-hotplug INSTANCE %s %s",
                      hotplug_actions[index], actions[index].arguments);
 }
@@ -343,8 +345,8 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
     if (index < 0) {
         const char *near = text_nearest(action, hotplug_actions);
         return error_set(error, STATUS_USAGE, "%s: no such action%s%s%s", action,
-                         near != NULL ? ", did you mean \"" : "", near != NULL ? near : "",
-                         near != NULL ? "\"?" : "");
+                         near != NULL ? ", did you mean \"" : "; 'kvm-hotplug --help' lists them",
+                         near != NULL ? near : "", near != NULL ? "\"?" : "");
     }
     if (check_arguments(hotplug, index, error) < 0 ||
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)

@@ -126,8 +126,10 @@ int hotplug_list(struct hotplug *hotplug, struct error *error)
 
     if (ask_qemu(hotplug, disks, true, error) < 0 || ask_qemu(hotplug, nics, false, error) < 0)
         return -1;
-    hotplug_text(hotplug, memory_format("%zu disks, %zu NICs", json_array_size(disks),
-                                        json_array_size(nics)));
+    size_t disk_count = json_array_size(disks), nic_count = json_array_size(nics);
+    hotplug_text(hotplug,
+                 memory_format("%zu disk%s, %zu NIC%s", disk_count, disk_count == 1 ? "" : "s",
+                               nic_count, nic_count == 1 ? "" : "s"));
     hotplug_detail(hotplug, "disks", json_incref(disks));
     hotplug_detail(hotplug, "nics", json_incref(nics));
     return 0;

@@ -236,6 +236,24 @@ static int check_limits(const json_t *limits, struct error *error)
     return 0;
 }
 
+/* QEMU takes a limit of all or limits of reads and writes, of operations as of bytes. */
+static int check_totals(const json_t *params, struct error *error)
+{
+    static const char *const totals[] = {"iops", "bps"};
+    static const char *const parts[] = {"rd", "wr"};
+
+    for (size_t i = 0; i < COUNT(totals) * COUNT(parts); i++) {
+        const char *total = totals[i / COUNT(parts)];
+        AUTO_FREE char *part = memory_format("%s_%s", total, parts[i % COUNT(parts)]);
+        if (json_number(params, total, 0) > 0 && json_number(params, part, 0) > 0)
+            return error_set(error, STATUS_USAGE,
+                             "%s and %s exclude each other: give 0 for the one to be dropped, "
+                             "such as %s=0",
+                             total, part, total);
+    }
+    return 0;
+}
+
 int hotplug_set_io(struct hotplug *hotplug, struct error *error)
 {
     AUTO_JSON json_t *limits = hotplug_object(hotplug, 1, hotplug_io_keys, hotplug_io_keys, error);
@@ -252,6 +270,8 @@ int hotplug_set_io(struct hotplug *hotplug, struct error *error)
         json_object_set_new(disk->object, "params", params);
     }
     json_object_update(params, limits);
+    if (check_totals(params, error) < 0)
+        return error_prefix(error, "disk %s", disk->uuid);
     disk_refresh(disk);
     AUTO_JSON json_t *arguments = device_throttle(disk);
     AUTO_FREE char *text = json_compact(limits);

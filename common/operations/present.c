@@ -293,7 +293,8 @@ void present_events(const json_t *events)
         const char *name = or_else(json_text(event, "event"), "?");
         AUTO_FREE char *shown = text_escape(name, strlen(name));
         clock_format_wall((double)json_number(stamp, "seconds", 0), when, sizeof(when));
-        printf("%s.%03lld  %-20s %s\n", when,
-               (long long)json_number(stamp, "microseconds", 0) / 1000, shown, words);
+        printf("%s.%03lld  %-*s%s%s\n", when,
+               (long long)json_number(stamp, "microseconds", 0) / 1000, words[0] != '\0' ? 20 : 0,
+               shown, words[0] != '\0' ? " " : "", words);
     }
 }

@@ -187,6 +187,9 @@ limits() { # NAME ID
     id=$(told device)
     hotplug web1 add-nic link=br0 name=front slot=17
     expect_equal "$(limits web1 "$id")" '[400,0,0]'
+    suite kvm-hotplug web1 set-io two iops=100 iops_rd=250
+    expect_status 2
+    expect_error "iops and iops_rd exclude each other: give 0 for the one to be dropped, such as iops=0"
     hotplug web1 set-io two iops=0 iops_rd=250 bps=4194304
     expect_equal "$(limits web1 "$id")" '[0,250,4194304]'
     suite kvm-hotplug web1 list --json

@@ -387,7 +387,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
 }
 
 @test "operands: none, too many, contradictory" {
-    for words in "kvm-start" "kvm-stop" "kvm-cleanup" "kvm-stop --all web1" "kvm-cleanup --all web1" "kvm-stop --reset --force web1" "kvm-stop --reset --reboot web1" "kvm-stop --force --kill-after 3 web1" "kvm-info --slots" "kvm-info --slots --events web1"; do
+    for words in "kvm-start" "kvm-stop" "kvm-cleanup" "kvm-stop --all web1" "kvm-cleanup --all web1" "kvm-stop --reset --force web1" "kvm-stop --reset --reboot web1" "kvm-stop --force --kill-after 3 web1" "kvm-stop --timeout 3 --kill-after 3.5 web1" "kvm-info --slots" "kvm-info --slots --events web1"; do
         # shellcheck disable=SC2086
         suite $words
         [[ $status -eq 2 || $status -eq 3 ]] || fail "taken: $words"

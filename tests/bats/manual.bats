@@ -70,6 +70,23 @@ some_instances() { # DIRECTORY NAME…
     done
 }
 
+@test "an action with too few words says its line of --help" {
+    local action
+    mkdir -m 0700 "$RUN_DIR"
+    for action in $("$BUILD/kvm-hotplug" --complete-words | sed -n 's/^action://p'); do
+        if [[ $action == check || $action == list ]]; then
+            suite kvm-hotplug web1 "$action" more
+            expect_error "web1: $action: takes no further word"
+        else
+            suite kvm-hotplug web1 "$action"
+            help_synopses kvm-hotplug | grep -qxF "${errors#*usage: }" || fail "$action: not in --help"
+        fi
+        expect_status 2
+    done
+    suite kvm-hotplug web1 frobnicate
+    expect_error "frobnicate: no such action; 'kvm-hotplug --help' lists them"
+}
+
 @test "--help has the keys of each action" {
     local words
     words=$("$BUILD/kvm-hotplug" --complete-words | sed -n 's/^key://p' | sort)
