@@ -167,6 +167,15 @@ some_instances() { # DIRECTORY NAME…
     done
 }
 
+@test "the steps that examples with -v show are told by the programs" {
+    local step count=0
+    while IFS= read -r step; do
+        grep -rqF "\"$step" "$SOURCE/common" "$SOURCE/cmd" || fail "nothing says: $step"
+        ((++count))
+    done < <(sed -n -E 's/^kvm-(start|stop|hotplug|migrate): ([a-z][^:;%]*)$/\2/p' "$SOURCE"/man/*.8)
+    ((count > 20)) || fail "only $count steps found"
+}
+
 # Paths and bridges of the examples are not on this node, and nothing else may be wrong.
 @test "the definitions in kvm-instance(5) are accepted" {
     local definition count=0
