@@ -94,7 +94,7 @@ static int look(struct adopt *adopt, struct error *error)
                                       .deadline = adopt->deadline,
                                       .problems = &adopt->problems,
                                       .notes = &adopt->result->warnings};
-    return adopt_look(&adopt->look, error);
+    return adopt->foreign ? adopt_foreign(adopt, error) : adopt_look(&adopt->look, error);
 }
 
 /* Would the next start make the same machine? */
@@ -147,45 +147,84 @@ static int keep_damaged(struct adopt *adopt, struct error *error)
     return 0;
 }
 
+static int record(struct adopt *adopt, struct error *error)
+{
+    struct runtime *runtime = &adopt->session.runtime;
+    const char *binary = json_string_value(json_array_get(adopt->words, 0));
+
+    runtime->state = strcmp(adopt->status, "running") == 0 ? RUNTIME_RUNNING : RUNTIME_PAUSED;
+    json_object_set_new(runtime->ours, "qemu",
+                        memory_json(json_pack("{s:s, s:O?}", "binary", binary, "version",
+                                              qmp_version(adopt->qmp))));
+    return runtime_commit(adopt->rundir, runtime, error);
+}
+
 static int commit(struct adopt *adopt, struct error *error)
 {
     struct session *session = &adopt->session;
     struct runtime *runtime = &session->runtime;
-    const char *binary = json_string_value(json_array_get(adopt->words, 0));
 
     if (keep_damaged(adopt, error) < 0)
         return -1;
     if (session->has_runtime)
         runtime_release(runtime);
     json_t *kvm_cmd = launch_record(adopt->launch);
+    json_t *tpm = launch_tpm_record(adopt->launch);
     runtime_begin(runtime, &adopt->instance);
     json_decref(runtime->kvm_cmd);
     runtime->kvm_cmd = kvm_cmd;
     session->has_runtime = true;
     snprintf(runtime->boot_id, sizeof(runtime->boot_id), "%s", process_boot_id());
-    runtime->state = strcmp(adopt->status, "running") == 0 ? RUNTIME_RUNNING : RUNTIME_PAUSED;
     runtime->pid = session->process.pid;
     runtime->start_time = session->process.start_time;
     json_object_set_new(runtime->ours, "firmware", launch_firmware_record(adopt->launch));
-    json_object_set_new(runtime->ours, "qemu",
-                        memory_json(json_pack("{s:s, s:O?}", "binary", binary, "version",
-                                              qmp_version(adopt->qmp))));
-    return write_taps(adopt, error) < 0 ? -1 : runtime_commit(adopt->rundir, runtime, error);
+    json_object_set_new(runtime->ours, "tpm", tpm);
+    return write_taps(adopt, error) < 0 ? -1 : record(adopt, error);
 }
 
 static void tell(struct adopt *adopt)
 {
-    const struct instance *instance =
-        adopt->options->dry_run ? &adopt->instance : &adopt->session.runtime.instance;
+    const struct instance *instance = adopt->options->dry_run && !adopt->foreign
+                                          ? &adopt->instance
+                                          : &adopt->session.runtime.instance;
 
-    adopt->result->text = memory_format("%s (pid %d, %s): %zu disk%s, %zu NIC%s",
-                                        adopt->options->dry_run ? "can be adopted" : "adopted",
-                                        (int)adopt->session.process.pid, adopt->status,
-                                        instance->disk_count, instance->disk_count == 1 ? "" : "s",
-                                        instance->nic_count, instance->nic_count == 1 ? "" : "s");
+    adopt->result->text =
+        memory_format("%s%s (pid %d, %s): %zu disk%s, %zu NIC%s",
+                      adopt->options->dry_run ? "can be adopted" : "adopted",
+                      adopt->foreign ? " with the runtime file of another tool" : "",
+                      (int)adopt->session.process.pid, adopt->status, instance->disk_count,
+                      instance->disk_count == 1 ? "" : "s", instance->nic_count,
+                      instance->nic_count == 1 ? "" : "s");
     adopt->result->detail =
         memory_json(json_pack("{s:i, s:s, s:o}", "pid", (int)adopt->session.process.pid, "uuid",
                               instance->uuid, "definition", instance_json(instance)));
+}
+
+/* This suite starts none without. */
+static bool is_of_ours(const json_t *words)
+{
+    for (size_t i = 1; i < json_array_size(words); i++)
+        if (strcmp(adopt_word_at(words, i), "-nodefaults") == 0)
+            return true;
+    return false;
+}
+
+static int refuse(const struct adopt *adopt, struct error *error)
+{
+    messages_error(&adopt->problems, STATUS_STATE, error);
+    error_prefix(error, "can't be adopted as it is, nothing was changed");
+    if (!adopt->foreign && !is_of_ours(adopt->words))
+        return error_append(error,
+                            "\nanother tool has started this QEMU: it can be adopted only with the "
+                            "runtime file that this tool has written, in %s/conf/%s.runtime, and "
+                            "without a definition",
+                            adopt->rundir->path, adopt->name);
+    if (adopt->options->definition != NULL)
+        return -1;
+    return error_append(error,
+                        "\nwhat only a person knows comes from a definition: "
+                        "'kvm-start --adopt %s FILE'",
+                        adopt->name);
 }
 
 static int run(struct adopt *adopt, struct error *error)
@@ -198,20 +237,17 @@ static int run(struct adopt *adopt, struct error *error)
             memory_format("its runtime file is in order (pid %d)", (int)adopt->session.process.pid);
         return 0;
     }
-    if (connect_monitor(adopt, error) < 0 || look(adopt, error) < 0 ||
-        adopt_make_instance(adopt, error) < 0 || compare(adopt, error) < 0)
+    adopt->foreign = adopt->session.has_runtime &&
+                     adopt->session.runtime.state == RUNTIME_FOREIGN &&
+                     adopt->options->definition == NULL;
+    if (connect_monitor(adopt, error) < 0 || look(adopt, error) < 0)
         return -1;
-    if (adopt->problems.count > 0) {
-        messages_error(&adopt->problems, STATUS_STATE, error);
-        error_prefix(error, "can't be adopted as it is, nothing was changed");
-        return adopt->options->definition != NULL
-                   ? -1
-                   : error_append(error,
-                                  "\nwhat only a person knows comes from a definition: "
-                                  "'kvm-start --adopt %s FILE'",
-                                  adopt->name);
-    }
-    if (!adopt->options->dry_run && commit(adopt, error) < 0)
+    if (!adopt->foreign && (adopt_make_instance(adopt, error) < 0 || compare(adopt, error) < 0))
+        return -1;
+    if (adopt->problems.count > 0)
+        return refuse(adopt, error);
+    if (!adopt->options->dry_run &&
+        (adopt->foreign ? record(adopt, error) : commit(adopt, error)) < 0)
         return -1;
     tell(adopt);
     return 0;

@@ -12,7 +12,7 @@
 #include "kvm/base/transaction.h"
 #include "kvm/state/slots.h"
 
-enum { ID_GROUPS = 18, PATH_SIZE = 4096 }; /* "7c079136-2573-4112" */
+enum { ID_GROUPS = 18, MIB = 1024 * 1024 }; /* "7c079136-2573-4112" */
 
 static json_t *ask(struct adopt_look *look, const char *command, json_t *arguments,
                    struct error *error)
@@ -113,46 +113,6 @@ static json_t *place_on_scsi(struct adopt_look *look, const char *driver, const 
 }
 
 /* ---- images ---- */
-
-/* The descriptor in QEMU that an fd set holds; -1: none. */
-static int64_t descriptor_of(const json_t *sets, const char *file)
-{
-    int64_t number;
-    size_t i;
-    json_t *set;
-
-    if (strncmp(file, "/dev/fdset/", 11) != 0 || !text_number(file + 11, 0, INT32_MAX, &number))
-        return -1;
-    json_array_foreach (sets, i, set)
-        if (json_number(set, "fdset-id", -1) == number)
-            return json_number(json_array_get(json_member(set, "fds"), 0), "fd", -1);
-    return -1;
-}
-
-/* What QEMU has open, by its real name. False: not known; *why says so. */
-static bool image_path(const struct adopt_look *look, const json_t *sets, const char *file,
-                       char path[PATH_SIZE], const char **why)
-{
-    static const char deleted[] = " (deleted)";
-    int64_t descriptor = file == NULL ? -1 : descriptor_of(sets, file);
-
-    *why = "what it opens is not known";
-    if (descriptor < 0) {
-        if (file == NULL || file[0] != '/' || strncmp(file, "/dev/fdset/", 11) == 0)
-            return false;
-        snprintf(path, PATH_SIZE, "%s", file);
-        return strlen(file) < PATH_SIZE;
-    }
-    AUTO_FREE char *link = memory_format("/proc/%d/fd/%d", look->pid, (int)descriptor);
-    ssize_t length = readlink(link, path, PATH_SIZE - 1);
-    if (length <= 0)
-        return false;
-    path[length] = '\0';
-    size_t tail = strlen(deleted);
-    *why = "its image has been deleted";
-    return path[0] == '/' &&
-           ((size_t)length < tail || strcmp(path + (size_t)length - tail, deleted) != 0);
-}
 
 /* "ID", "/machine/peripheral/ID" or that with "/virtio-backend" behind it; the caller frees, NULL: no device of ours. */
 static char *device_of(const json_t *block)
@@ -262,7 +222,7 @@ static void look_at_block(struct adopt_look *look, const json_t *block, const js
     const json_t *inserted = json_member(block, "inserted");
     AUTO_FREE char *id = device_of(block);
     AUTO_FREE char *driver = id != NULL ? driver_of(devices, id) : NULL;
-    char path[PATH_SIZE] = "";
+    char path[ADOPT_PATH_SIZE] = "";
     const char *why;
 
     if (inserted == NULL || (id != NULL && strcmp(id, "floppy") == 0))
@@ -274,7 +234,7 @@ static void look_at_block(struct adopt_look *look, const json_t *block, const js
             return;
         messages_add(look->problems, "block node %s: belongs to no device that has a name",
                      node != NULL ? node : "?");
-    } else if (!image_path(look, sets, json_text(inserted, "file"), path, &why)) {
+    } else if (!adopt_image(look, sets, json_text(inserted, "file"), path, &why)) {
         messages_add(look->problems, "disk %s: %s", id, why);
     } else if (strcmp(id, "cdrom") == 0) {
         snprintf(look->cdrom, sizeof(look->cdrom), "%s", path);
@@ -307,7 +267,27 @@ int adopt_look(struct adopt_look *look, struct error *error)
     look->balloon_slot = controller_slot(buses, "balloon");
     look->serial_slot = controller_slot(buses, "spice");
     adopt_look_at_nics(look, devices, buses);
+    adopt_look_at_settings(look);
     return 0;
+}
+
+/* A balloon that has been blown up, and links that were taken down, come back at the next start. */
+void adopt_look_at_settings(struct adopt_look *look)
+{
+    AUTO_JSON json_t *balloon = ask(look, "query-balloon", NULL, NULL);
+
+    look->memory_mib = json_number(balloon, "actual", 0) / MIB;
+    look->links = adopt_read_links(look);
+}
+
+void adopt_keep_settings(const struct adopt_look *look, struct instance *instance)
+{
+    if (look->memory_mib > 0 && look->memory_mib < instance->maxmem_mib)
+        instance->memory_mib = look->memory_mib;
+    for (size_t i = 0; i < instance->nic_count; i++) {
+        const char *link = json_text(look->links, json_text(instance->nics[i].hvinfo, "id"));
+        instance->nics[i].link_down = link != NULL && strcmp(link, "link-down") == 0;
+    }
 }
 
 void adopt_look_release(struct adopt_look *look)
@@ -315,4 +295,5 @@ void adopt_look_release(struct adopt_look *look)
     json_release(&look->disks);
     json_release(&look->nics);
     json_release(&look->taps);
+    json_release(&look->links);
 }

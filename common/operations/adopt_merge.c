@@ -193,5 +193,6 @@ int adopt_make_instance(struct adopt *adopt, struct error *error)
     adopt->instance.scsi_slots[0] = adopt->look.scsi_slot;
     adopt->instance.balloon_slot = adopt->look.balloon_slot;
     adopt->instance.serial_slot = adopt->look.serial_slot;
+    adopt_keep_settings(&adopt->look, &adopt->instance);
     return 0;
 }

@@ -14,6 +14,7 @@
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
 #include "kvm/host/tap.h"
+#include "kvm/qemu/events.h"
 #include "kvm/state/placement.h"
 
 enum { FDINFO_MAX = 65536 };
@@ -161,4 +162,26 @@ void adopt_look_at_nics(struct adopt_look *look, const json_t *devices, const js
         AUTO_FREE char *driver = memory_format("%.*s", (int)strcspn(type + 6, ">"), type + 6);
         add_nic(look, id, driver, buses, json_string_value(mac));
     }
+}
+
+/* QEMU does not tell the state of a link; the event log holds what the suite has set, the last word of each NIC counts. */
+json_t *adopt_read_links(const struct adopt_look *look)
+{
+    json_t *links = memory_json(json_object());
+    AUTO_JSON json_t *events = events_read(look->rundir, look->name, NULL);
+    size_t i;
+    json_t *event;
+
+    json_array_foreach (events, i, event) {
+        const json_t *data = json_member(event, "data");
+        const char *action = json_text(data, "action"), *nic = json_text(data, "nic");
+        const char *name = json_text(event, "event"), *gone = json_text(data, "device");
+        if (strcmp(name, "KVM_SUITE_START") == 0)
+            json_object_clear(links);
+        if (gone != NULL && strcmp(name, "DEVICE_DELETED") == 0)
+            json_object_del(links, gone);
+        if (action != NULL && nic != NULL && strncmp(action, "link-", 5) == 0)
+            json_object_set_new(links, nic, memory_json(json_string(action)));
+    }
+    return links;
 }

@@ -53,15 +53,29 @@ struct adopt_look {
     json_t *disks, *nics; /* entries of a definition, with uuid and hvinfo */
     json_t *taps;         /* uuid of a NIC to the name of its tap */
     char cdrom[4096];     /* image in the drive "cdrom"; "" none */
+    int64_t memory_mib;   /* that the balloon leaves to the guest; 0: it does not tell */
+    json_t *links;        /* device id of a NIC to "link-up" or "link-down" */
     int sound_slot, scsi_slot, balloon_slot, serial_slot; /* 0: none */
 };
 
 /* Ask QEMU. -1 when it does not answer; what it answers and can't be understood is a problem. */
 int adopt_look(struct adopt_look *look, struct error *error);
 void adopt_look_release(struct adopt_look *look);
+/* Of that only what kvm-hotplug has set: memory and links. What can't be asked stays unknown. */
+void adopt_look_at_settings(struct adopt_look *look);
+void adopt_keep_settings(const struct adopt_look *look, struct instance *instance);
+
+/* In adopt_image.c: `file` as query-block tells it, by a name that will still mean it at the next start. False: not known;
+ * *why says so. */
+enum { ADOPT_PATH_SIZE = 4096 };
+bool adopt_image(const struct adopt_look *look, const json_t *sets, const char *file,
+                 char path[ADOPT_PATH_SIZE], const char **why);
+/* Pure: /dev/GROUP/VOLUME of "GROUP-VOLUME", in which a hyphen of a name is doubled; NULL: another form. The caller frees. */
+char *adopt_volume_path(const char *name);
 
 /* In adopt_nics.c: the entries of the NICs. */
 void adopt_look_at_nics(struct adopt_look *look, const json_t *devices, const json_t *buses);
+json_t *adopt_read_links(const struct adopt_look *look);
 
 /* Property of a device by id; new reference, NULL when it has none. */
 json_t *adopt_property(struct adopt_look *look, const char *id, const char *property);
@@ -79,6 +93,7 @@ struct adopt {
     const struct adopt_options *options;
     const char *who;
     char *name;
+    bool foreign; /* the runtime file is another tool's, and is taken over as it is */
     struct session session;
     struct qmp *qmp;
     json_t *words;
@@ -95,5 +110,11 @@ const char *adopt_source(const struct adopt *adopt); /* of the definition, for m
 /* adopt->instance out of the command line or the definition, and what was seen in QEMU. What does not fit is added to the
  * problems, and the instance may have no name then. -1: the definition can't be read. */
 int adopt_make_instance(struct adopt *adopt, struct error *error);
+
+/* ---- adopt_foreign.c ---- */
+
+/* With the runtime file that another tool (or an older command) wrote, and nothing else: it is taken over when QEMU has all
+ * devices that it tells of. What does not fit is added to the problems. */
+int adopt_foreign(struct adopt *adopt, struct error *error);
 
 #endif

@@ -7,6 +7,7 @@
 #include "kvm/host/network.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/device.h"
+#include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
 
 static json_t *frontend(const struct plug *plug)
@@ -29,9 +30,13 @@ static int hold_link(void *plan, struct error *error)
     const struct nic_adding *adding = plan;
     const struct nic *nic = nic_adding_nic(adding);
 
-    return nic->link_down
-               ? hotplug_set(adding->plug.hotplug, "set_link", device_link(nic, false), error)
-               : 0;
+    if (!nic->link_down)
+        return 0;
+    if (hotplug_set(adding->plug.hotplug, "set_link", device_link(nic, false), error) < 0)
+        return -1;
+    events_note_link(adding->plug.hotplug->rundir, adding->plug.hotplug->name,
+                     json_text(nic->hvinfo, "id"), false);
+    return 0;
 }
 
 static const struct step steps[] = {

@@ -8,6 +8,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
+#include "kvm/qemu/events.h"
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/hvparams.h"
 
@@ -212,7 +213,10 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
         return 0;
     }
     nic->link_down = !up;
-    return set_recorded(hotplug, "set_link", arguments, error);
+    if (set_recorded(hotplug, "set_link", arguments, error) < 0)
+        return -1;
+    events_note_link(hotplug->rundir, hotplug->name, json_text(nic->hvinfo, "id"), up);
+    return 0;
 }
 
 /* ---- set-io ---- */

@@ -14,6 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/qemu/device.h"
+#include "kvm/qemu/events.h"
 #include "kvm/host/machine.h"
 #include "kvm/state/hvparams.h"
 
@@ -160,10 +161,13 @@ int launch_set_links(struct launch *launch, struct error *error)
     const struct instance *instance = launch->instance;
 
     for (size_t i = 0; i < instance->nic_count; i++) {
-        if (instance->nics[i].link_down &&
-            qmp_call(launch->qmp, "set_link", device_link(&instance->nics[i], false),
+        if (!instance->nics[i].link_down)
+            continue;
+        if (qmp_call(launch->qmp, "set_link", device_link(&instance->nics[i], false),
                      launch->options->deadline, NULL, error) != QMP_DONE)
             return error_prefix(error, "nics[%zu]: link", i);
+        events_note_link(launch->rundir, instance->name, json_text(instance->nics[i].hvinfo, "id"),
+                         false);
     }
     return 0;
 }

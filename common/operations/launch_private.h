@@ -134,8 +134,6 @@ void launch_check_tpm(struct launch *launch, const char *source, struct messages
 int launch_start_tpm(void *plan, struct error *error);
 int launch_end_tpm(void *plan, struct error *error);
 void launch_close_tpm(struct launch *launch);
-/* For the runtime file: {"state", "made"}; null without. New reference. */
-json_t *launch_tpm_record(const struct launch *launch);
 /* Where QEMU's messages go; -1 with error. */
 int launch_open_log(struct launch *launch, struct error *error);
 

@@ -9,6 +9,7 @@
 #include "kvm/host/network.h"
 #include "kvm/host/tap.h"
 #include "kvm/qemu/device.h"
+#include "kvm/qemu/events.h"
 #include "kvm/qemu/peripheral.h"
 #include "kvm/state/hvparams.h"
 
@@ -175,6 +176,9 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
             qmp_call(work->qmp, "set_link", device_link(nic, false), work->deadline, NULL, error) !=
                 QMP_DONE)
             return error_prefix(error, "NIC %s", nic->uuid);
+        if (verdict == CALL_PRESENT && nic->link_down)
+            events_note_link(work->rundir, work->runtime->instance.name,
+                             json_text(nic->hvinfo, "id"), false);
         if (verdict == CALL_PRESENT)
             runtime_set_device_state(work->runtime, nic->uuid, DEVICE_PRESENT);
         else

@@ -209,6 +209,12 @@ void events_note(const struct rundir *rundir, const char *name, const char *even
     file_write_all(log, text, strlen(text));
 }
 
+void events_note_link(const struct rundir *rundir, const char *name, const char *id, bool up)
+{
+    events_note(rundir, name, "KVM_SUITE_ACTION", up ? "link-up" : "link-down",
+                memory_json(json_pack("{s:s*}", "nic", id)));
+}
+
 /* A new file with the last half in the place of the old one: at a start nobody writes to it. */
 static int halve(const struct rundir *rundir, const char *name, struct error *error)
 {

@@ -37,6 +37,11 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     expect_status 0
     suite kvm-hotplug web1 add-disk "path=$(disk hot,plugged 8)" name=hot iops=500
     expect_status 0
+    guest_run web1 true
+    suite kvm-hotplug web1 set-memory 112 --force --timeout 60
+    expect_status 0
+    suite kvm-hotplug web1 set-link 1 down
+    expect_status 0
     pid=$(qemu_pid web1)
     lose_runtime web1
     suite kvm-hotplug web1 list
@@ -49,6 +54,8 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     expect_status 0
     expect_output "web1: adopted (pid $pid, running): 3 disks, 2 NICs"
     expect_same_runtime web1
+    diff <(jq -S '.[4].kept' "$TEST_DIR/web1.lost") <(jq -S '.[4].kept' "$RUN_DIR/conf/web1.runtime")
+    jq -e '.[4].kept | .memory == 112 and (.links_down | length == 1)' "$RUN_DIR/conf/web1.runtime"
     suite kvm-info --json web1
     expect_json '.[0].state == "running" and ([.[0].disks[], .[0].nics[] | .state] | all(. == "present"))'
     expect_equal "$(jq '.[3][2][0].params.iops' "$RUN_DIR/conf/web1.runtime")" 500
@@ -158,6 +165,46 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     expect_status 0
     suite kvm-hotplug web1 list
     expect_status 0
+}
+
+@test "NICs keep their order, and links what was set last, whatever was plugged in between" {
+    network br0
+    suite kvm-start --paused "$(empty_definition web1 '.nics = [{nicparams: {link: "br0"}}, {nicparams: {link: "br0"}}, {nicparams: {link: "br0"}}]')"
+    expect_status 0
+    suite kvm-hotplug web1 set-link 0 down
+    suite kvm-hotplug web1 set-link 1 down
+    suite kvm-hotplug web1 set-link 2 down
+    suite kvm-hotplug web1 set-link 2 up
+    expect_status 0
+    # Into a slot before all others, and so behind them in the list only.
+    suite kvm-hotplug web1 add-nic link=br0 slot=11
+    expect_status 0
+    suite kvm-hotplug web1 add-nic link=br0 slot=9
+    expect_status 0
+    lose_runtime web1
+    suite kvm-start --adopt web1
+    expect_status 0
+    expect_equal "$(jq -c '[.[1][].hvinfo.addr]' "$RUN_DIR/conf/web1.runtime")" "$(jq -c '[.[1][].hvinfo.addr]' "$TEST_DIR/web1.lost")"
+    expect_equal "$(jq '.[4].kept.links_down | length' "$RUN_DIR/conf/web1.runtime")" 2
+}
+
+@test "a block device is recorded by a name that outlives the boot of the node" {
+    local loop name
+    loop=$(losetup --find --show "$(disk one 8)")
+    name=/dev/disk/by-id/test-${TEST_DIR##*/}
+    mkdir -p /dev/disk/by-id
+    ln -s "$loop" "$name"
+    ln -s "$loop" "$name-z"
+    suite kvm-start --paused "$(empty_definition web1 ".disks = [{path: \"$name\"}]")"
+    expect_status 0
+    lose_runtime web1
+    suite kvm-start --adopt web1
+    recorded=$(jq -r '.[3][0][1]' "$RUN_DIR/conf/web1.runtime")
+    suite kvm-stop --force web1
+    rm -f "$name" "$name-z"
+    rmdir /dev/disk/by-id /dev/disk 2>/dev/null || true
+    losetup --detach "$loop"
+    expect_equal "$recorded" "$name"
 }
 
 @test "what QEMU alone can't tell is refused with the reason" {

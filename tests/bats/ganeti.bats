@@ -214,6 +214,40 @@ slots_of_devices() {
     expect_json '.[0] | (.nics == []) and (.disks | length == 1) and .disks[0].uuid == "'"$DISK1"'"'
 }
 
+@test "what Ganeti started is adopted with its runtime file, and not without" {
+    network br0
+    both web1 >/dev/null
+    ganeti start
+    cp -p "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/ganetis"
+    suite kvm-start --adopt web1 --dry-run
+    expect_status 0
+    expect_output "can be adopted with the runtime file of another tool (pid $(qemu_pid web1), running): 1 disk, 1 NIC"
+    cmp "$TEST_DIR/ganetis" "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 0
+    suite kvm-info web1 --json
+    expect_json '.[0] | .recorded == "running" and .fault == null and .state == "running"'
+    ganeti info
+    ganeti load
+    expect_json '(.disks | length == 1) and (.nics | length == 1)'
+    suite kvm-hotplug web1 set-link 0 down
+    expect_status 0
+    # A file that tells of more than there is is not believed.
+    jq -c '.[3][0][0].hvinfo.id = "disk-00000000-0000-0000" | .[:4]' "$TEST_DIR/ganetis" >"$TEST_DIR/edited"
+    install -m 0600 "$TEST_DIR/edited" "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "the runtime file has it, QEMU has no device disk-00000000-0000-0000"
+    rm "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 3
+    expect_error "another tool has started this QEMU: it can be adopted only with the runtime file that this tool has written, in $RUN_DIR/conf/web1.runtime"
+    install -m 0600 "$TEST_DIR/ganetis" "$RUN_DIR/conf/web1.runtime"
+    suite kvm-start --adopt web1
+    expect_status 0
+    jq -e '.[4].kept.links_down | length == 1' "$RUN_DIR/conf/web1.runtime"
+}
+
 # bats test_tags=guest
 @test "we reboot, stop and clean up what Ganeti started, ids of 2.10 and all" {
     network br0

@@ -226,7 +226,7 @@ accept_on_b() {
 }
 
 @test "a UEFI guest is adopted with its definition, and not without" {
-    suite kvm-start "$(empty_definition web1 "$UEFI")"
+    suite kvm-start "$(empty_definition web1 "$UEFI | .hvparams += {machine_version: \"q35\", tpm: \"crb\"}")"
     expect_status 0
     rm "$RUN_DIR/conf/web1.runtime"
     suite kvm-start --adopt web1
@@ -236,6 +236,8 @@ accept_on_b() {
     expect_status 0
     suite kvm-info web1
     expect_output "NVRAM $(nvram web1)"
+    jq -e --arg state "$TEST_DIR/state/tpm/web1" '.[4].tpm == {state: $state, made: false} and (.[4].firmware.made | not)' \
+        "$RUN_DIR/conf/web1.runtime"
 }
 
 @test "a change of QEMU in place keeps the variables" {

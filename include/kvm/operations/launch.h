@@ -51,6 +51,9 @@ void launch_release(struct launch **launch);
 /* For the runtime file: {"code", "nvram", "made"}; null with the machine's BIOS. New reference. */
 json_t *launch_firmware_record(const struct launch *launch);
 
+/* For the runtime file: {"state", "made"} of the TPM; null without. New reference. */
+json_t *launch_tpm_record(const struct launch *launch);
+
 /* The target of a migration: flash memory travels as memory does, into a file of the same size. `theirs`: what nvram_sizes
  * gave on the source. */
 void launch_compare_firmware(const struct launch *launch, const json_t *theirs,

@@ -61,6 +61,9 @@ bool events_seen(const struct rundir *rundir, const char *name, const char *even
 void events_note(const struct rundir *rundir, const char *name, const char *event,
                  const char *action, json_t *detail);
 
+/* The link of a NIC, by its device id, has been set: QEMU itself does not tell it to anybody who asks later. */
+void events_note_link(const struct rundir *rundir, const char *name, const char *id, bool up);
+
 /* Open (create) for QEMU: O_WRONLY | O_APPEND, 0600; cut to its last half when above 1 MiB. */
 int events_open(const struct rundir *rundir, const char *name, struct error *error);
 
