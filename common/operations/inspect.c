@@ -60,13 +60,28 @@ static void tell_ending(const struct session *session, json_t *brief)
         put(brief, "ended_at", json_real(ending.at));
 }
 
+/* A QEMU that has ended since it was found takes its runtime file with it by a stop: that is no fault. */
+static void tell_no_runtime(const struct session *session, json_t *brief)
+{
+    const char *fault = session->runtime_fault.text;
+
+    if (!session_is_live(session) || process_wait_gone(session->process.pidfd, clock_deadline(0))) {
+        if (fault[0] != '\0')
+            put(brief, "fault", json_string(fault));
+        return;
+    }
+    AUTO_FREE char *text =
+        memory_format("%s; 'kvm-start --adopt %s' makes a new one",
+                      fault[0] != '\0' ? fault : "its runtime file is missing", session->name);
+    put(brief, "fault", json_string(text));
+}
+
 static void tell_runtime(const struct session *session, json_t *brief)
 {
     const struct instance *instance = &session->runtime.instance;
 
     if (!session->has_runtime) {
-        if (session->runtime_fault.text[0] != '\0')
-            put(brief, "fault", json_string(session->runtime_fault.text));
+        tell_no_runtime(session, brief);
         return;
     }
     put(brief, "uuid", json_string(instance->uuid));

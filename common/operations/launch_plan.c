@@ -223,6 +223,12 @@ static struct launch *allocate(const struct rundir *rundir, const struct node *n
     return launch;
 }
 
+void launch_keep_probe(const struct launch *launch)
+{
+    probe_keep(launch->rundir, hvparams_text(launch->instance->hvparams, "kvm_path"),
+               &launch->probe);
+}
+
 int launch_plan(const struct rundir *rundir, const struct node *node, struct instance *instance,
                 const char *source, bool use_cache, struct launch **result,
                 struct messages *warnings, struct error *error)

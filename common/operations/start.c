@@ -210,10 +210,13 @@ static int start_instance(struct start *start, struct error *error)
         return live ? 0 : start_dry(start, error);
     if (!live && make_plan(start, &launch, error) < 0)
         return -1;
+    bool fresh = start->rundir.fd < 0;
     /* Also when it is there: a start that was killed may have made only some of its directories. */
     rundir_close(&start->rundir);
     if (rundir_open(&start->rundir, start->options->run_dir, true, error) < 0)
         return -1;
+    if (launch != NULL && fresh)
+        launch_keep_probe(launch);
     if (session_open(&session, &start->rundir, start->node, name, true,
                      clock_deadline(start->options->wait_lock_ms), error) < 0)
         return -1;

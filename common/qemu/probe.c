@@ -127,6 +127,14 @@ int probe_binary(const struct rundir *rundir, const char *binary, bool use_cache
     return 0;
 }
 
+void probe_keep(const struct rundir *rundir, const char *binary, const struct probe *probe)
+{
+    char name[CACHE_NAME_SIZE];
+
+    if (cache_name(binary, name, NULL) == 0)
+        write_cache(rundir, name, probe);
+}
+
 static bool has_type(const struct probe *probe, const char *type)
 {
     for (size_t i = 0; i < json_array_size(probe->types); i++) {

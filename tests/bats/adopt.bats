@@ -167,6 +167,23 @@ everything() { # NAME [JQ-FILTER]: a definition that uses much
     expect_status 0
 }
 
+@test "kvm-info tells of a lost or damaged runtime file and what makes a new one; the first start has asked the binary once" {
+    suite kvm-start --paused "$(empty_definition web1)"
+    expect_status 0
+    expect_equal "$(find "$RUN_DIR/cache" -name 'qemu-*.json' | wc -l)" 1
+    lose_runtime web1
+    suite kvm-info
+    expect_output "its runtime file is missing; 'kvm-start --adopt web1' makes a new one"
+    suite kvm-info web1 --json
+    expect_json '.[0] | .state != "absent" and (.fault | startswith("its runtime file is missing"))'
+    echo damaged >"$RUN_DIR/conf/web1.runtime"
+    suite kvm-info web1
+    expect_output "'kvm-start --adopt web1' makes a new one"
+    suite kvm-start --adopt web1
+    suite kvm-info web1 --json
+    expect_json '.[0].fault == null'
+}
+
 @test "NICs keep their order, and links what was set last, whatever was plugged in between" {
     network br0
     suite kvm-start --paused "$(empty_definition web1 '.nics = [{nicparams: {link: "br0"}}, {nicparams: {link: "br0"}}, {nicparams: {link: "br0"}}]')"

@@ -46,6 +46,8 @@ int launch_plan(const struct rundir *rundir, const struct node *node, struct ins
                 const char *source, bool use_cache, struct launch **launch,
                 struct messages *warnings, struct error *error);
 void launch_release(struct launch **launch);
+/* Of a plan that was made before there was a run directory: what was asked of the binary is known to the next start. */
+void launch_keep_probe(const struct launch *launch);
 #define AUTO_LAUNCH __attribute__((cleanup(launch_release)))
 
 /* For the runtime file: {"code", "nvram", "made"}; null with the machine's BIOS. New reference. */

@@ -29,6 +29,8 @@ struct probe {
 int probe_binary(const struct rundir *rundir, const char *binary, bool use_cache,
                  struct probe *probe, struct error *error);
 void probe_release(struct probe *probe);
+/* Write the cache for a probe that was made without; what fails costs only time. */
+void probe_keep(const struct rundir *rundir, const char *binary, const struct probe *probe);
 
 /* Does the binary have this QOM type? What it lacks may have been installed since it was asked, so it is asked again. */
 bool probe_has_type(const struct rundir *rundir, const char *binary, bool use_cache,
