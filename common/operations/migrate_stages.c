@@ -14,6 +14,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
 #include "kvm/host/network.h"
 #include "kvm/operations/launch.h"
 #include "kvm/operations/nvram.h"
@@ -230,11 +231,11 @@ static int wait_for_half(struct session *session, struct qmp *qmp, deadline_t de
     }
 }
 
-/* Everything has arrived when QEMU says "completed" and the guest stands paused; in post-copy, all but memory (*half). */
+/* Everything has arrived when QEMU says "completed"; in post-copy, all but memory (*half). */
 static int wait_for_copy(struct session *session, struct qmp *qmp, int stream, bool fresh,
                          deadline_t deadline, bool *half, struct error *error)
 {
-    char status[32], phase[MIGRATE_PHASE_SIZE];
+    char phase[MIGRATE_PHASE_SIZE];
 
     if (migrate_await_end(qmp, stream, fresh, deadline, phase, error) < 0)
         return process_wait_gone(session->process.pidfd, clock_deadline(LOOK_MS))
@@ -249,13 +250,22 @@ static int wait_for_copy(struct session *session, struct qmp *qmp, int stream, b
         return error_set(error, STATUS_FAILED, "receiving %s: %s", phase,
                          why != NULL ? why : "no reason given");
     }
+    return 0;
+}
+
+/* One that somebody has let run is whole: to go back from it would be the worse way. */
+static int check_received(struct qmp *qmp, deadline_t deadline, struct error *error)
+{
+    static const char *const fit[] = {"paused", "prelaunch", "inmigrate", "running"};
+    char status[32];
+
     if (monitor_status(qmp, deadline, status, error) < 0)
         return -1;
-    if (strcmp(status, "paused") != 0 && strcmp(status, "prelaunch") != 0 &&
-        strcmp(status, "inmigrate") != 0)
-        return error_set(error, STATUS_FAILED, "the received guest is \"%s\" instead of paused",
-                         status);
-    return 0;
+    for (size_t i = 0; i < COUNT(fit); i++)
+        if (strcmp(status, fit[i]) == 0)
+            return 0;
+    return error_set(error, STATUS_FAILED, "the received guest is \"%s\" instead of paused",
+                     status);
 }
 
 int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t deadline,
@@ -288,5 +298,10 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
     rule = migration_rule(MIGRATION_TARGET, migration_phase_of(runtime),
                           half ? STAGE_VOTE_HALF : STAGE_VOTE);
     migration_set_phase(runtime, MIGRATION_TARGET, rule->to);
-    return runtime_commit(session->rundir, runtime, error);
+    /* Asked now, answered while this side records its vote. A vote that is recorded and not given is as good as none. */
+    if (!half)
+        qmp_ahead(qmp, &(struct qmp_request){"query-status", NULL}, 1, -1);
+    if (runtime_commit(session->rundir, runtime, error) < 0)
+        return -1;
+    return half ? 0 : check_received(qmp, deadline, error);
 }
