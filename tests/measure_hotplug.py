@@ -5,18 +5,19 @@ import json
 import statistics
 import subprocess
 
-ROUNDS_LEAST = 15
+ROUNDS_LEAST = 25
 DEVICE = "vdc"  # what the guest calls it: two disks are there
 SLOT = 20
 
 
-def rows(program, run, build, image, rounds):
-    """For the table. `program` runs one of the suite's programs and tells when it began and ended."""
-    monitor = run + "/ctrl/web1.qmp"
+def guest_until(run, build, condition):
+    subprocess.run([build + "/tests/serial-talk", run + "/ctrl/web1.serial", "90",
+                    f"until {condition}; do sleep 0.02; done"], check=True, stdout=subprocess.DEVNULL)
 
-    def guest_until(condition):
-        subprocess.run([build + "/tests/serial-talk", run + "/ctrl/web1.serial", "90",
-                        f"until {condition}; do sleep 0.02; done"], check=True, stdout=subprocess.DEVNULL)
+
+def rows(program, run, build, image, rounds):
+    """For the table. `program` runs one of the suite's programs and tells when it began and ended. The guest is up."""
+    monitor = run + "/ctrl/web1.qmp"
 
     def elapsed(result):
         return (result["ended"] - result["began"]) * 1000
@@ -32,15 +33,14 @@ def rows(program, run, build, image, rounds):
         return elapsed(result)
 
     times = {name: [] for name in ("add", "bare add", "del", "bare del")}
-    guest_until("true")
     for _ in range(max(rounds, ROUNDS_LEAST)):
         for prefix, add, remove in (("", lambda: ours("add-disk", "path=" + image, "name=bench", f"slot={SLOT}"),
                                      lambda: ours("del-disk", "bench")),
                                     ("bare ", lambda: bare("add", image, hex(SLOT)), lambda: bare("del"))):
             times[prefix + "add"].append(add())
-            guest_until(f"[ -b /dev/{DEVICE} ]")
+            guest_until(run, build, f"[ -b /dev/{DEVICE} ]")
             times[prefix + "del"].append(remove())
-            guest_until(f"[ ! -e /dev/{DEVICE} ]")
+            guest_until(run, build, f"[ ! -e /dev/{DEVICE} ]")
     median = {name: statistics.median(column) for name, column in times.items()}
     print(f"medians of {len(times['add'])}: kvm-hotplug add-disk {median['add']:.1f} ms, del-disk {median['del']:.1f} ms; "
           f"bare QMP {median['bare add']:.1f} and {median['bare del']:.1f} ms")

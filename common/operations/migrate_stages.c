@@ -303,5 +303,9 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
         qmp_ahead(qmp, &(struct qmp_request){"query-status", NULL}, 1, -1);
     if (runtime_commit(session->rundir, runtime, error) < 0)
         return -1;
-    return half ? 0 : check_received(qmp, deadline, error);
+    if (!half && check_received(qmp, deadline, error) < 0)
+        return -1;
+    if (own == NULL && migration_text(runtime, "paused") == NULL)
+        qmp_prepare(qmp, "cont", NULL); /* it takes the commit to make it a command */
+    return 0;
 }

@@ -126,7 +126,7 @@ void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count
 
 void qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments)
 {
-    AUTO_JSON json_t *message = memory_json(json_pack("{s:O}", "arguments", arguments));
+    AUTO_JSON json_t *message = memory_json(json_pack("{s:O*}", "arguments", arguments));
     struct qmp_early *prepared = &qmp->prepared;
 
     if (!qmp->oob || prepared->request.command != NULL) {

@@ -560,6 +560,8 @@ TEST(prepared, "a prepared command is executed by its call, and never without it
     qmp_ahead(qmp, (struct qmp_request[]){{"device_add", device("two")}, questions[1]}, 2, -1);
     CHECK_NUMBER(qmp_call(qmp, "device_add", device("two"), generous(), NULL, &error), QMP_DONE);
     CHECK_NUMBER(qmp_call(qmp, "query-migrate", NULL, generous(), NULL, &error), QMP_DONE);
+    qmp_prepare(qmp, "system_wakeup", NULL);
+    CHECK_NUMBER(qmp_call(qmp, "system_wakeup", NULL, generous(), NULL, &error), QMP_DONE);
     qmp_prepare(qmp, "device_add", device("three"));
     CHECK_NUMBER(qmp_call(qmp, "stop", NULL, generous(), NULL, &error), QMP_DONE);
     qmp_prepare(qmp, "device_add", device("four"));
@@ -575,10 +577,10 @@ TEST(prepared, "a prepared command is executed by its call, and never without it
     CHECK(scratch_holds(&fake.scratch, "commands",
                         SENT("1", "query-status", "{}") SENT("2", "device_add", DEVICE("one"))
                             SENT("3", "device_add", DEVICE("two")) SENT("4", "query-migrate", "{}")
-                                SENT("5", "-", DEVICE("three")) SENT("6", "stop", "{}")
-                                    SENT("7", "-", DEVICE("four"))
-                                        SENT("8", "device_add", DEVICE("five"))
-                                            SENT("9", "cont", "{}")));
+                                SENT("5", "system_wakeup", "{}") SENT("6", "-", DEVICE("three"))
+                                    SENT("7", "stop", "{}") SENT("8", "-", DEVICE("four"))
+                                        SENT("9", "device_add", DEVICE("five"))
+                                            SENT("10", "cont", "{}")));
     return true;
 }
 
