@@ -33,7 +33,7 @@ static const struct {
     {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-", hotplug_disk_keys,
      SUBJECT_NONE},
     {hotplug_del_disk, false, 1, 1, "DISK", NULL, SUBJECT_DISK},
-    {hotplug_add_nic, false, 1, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
+    {hotplug_add_nic, false, 0, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
      hotplug_nic_keys, SUBJECT_NONE},
     {hotplug_del_nic, false, 1, 1, "NIC", NULL, SUBJECT_NIC},
     {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...|-", hotplug_mod_nic_keys, SUBJECT_NIC},

@@ -207,6 +207,7 @@ static int plan_change(struct hotplug *hotplug, size_t index, const json_t *obje
     if (again && plan_replug(hotplug, index, object, error) < 0)
         return -1;
     hotplug_detail(hotplug, "uuid", json_string(uuid));
+    hotplug_detail(hotplug, "index", json_integer((json_int_t)index));
     hotplug_text(hotplug, memory_format("would change NIC %s: %s", uuid,
                                         again ? "unplug it and plug it again in its slot"
                                               : "the guest keeps its device"));
@@ -254,6 +255,7 @@ int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
                    : rewire(hotplug, (size_t)index, object, error) < 0)
         return error_prefix(error, "change NIC %s", uuid);
     hotplug_detail(hotplug, "uuid", json_string(uuid));
+    hotplug_detail(hotplug, "index", json_integer((json_int_t)index));
     hotplug_text(hotplug, memory_format("NIC %s changed: %s", uuid,
                                         guest_sees ? "unplugged and plugged again in its slot"
                                                    : "the guest kept its device"));

@@ -203,6 +203,7 @@ int hotplug_set_link(struct hotplug *hotplug, struct error *error)
         return error_set(error, STATUS_USAGE, "expected \"up\" or \"down\" (current value: \"%s\")",
                          hotplug->arguments[1]);
     struct nic *nic = &hotplug->instance->nics[index];
+    hotplug_detail(hotplug, "uuid", json_string(nic->uuid));
     hotplug_text(hotplug,
                  memory_format("%sNIC %s: link %s", hotplug->options->dry_run ? "would set " : "",
                                nic->uuid, up ? "up" : "down"));
@@ -279,6 +280,7 @@ int hotplug_set_io(struct hotplug *hotplug, struct error *error)
     disk_refresh(disk);
     AUTO_JSON json_t *arguments = device_throttle(disk);
     AUTO_FREE char *text = json_compact(limits);
+    hotplug_detail(hotplug, "uuid", json_string(disk->uuid));
     hotplug_text(hotplug,
                  memory_format("%sdisk %s: limits %s",
                                hotplug->options->dry_run ? "would set " : "", disk->uuid, text));

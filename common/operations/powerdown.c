@@ -153,10 +153,15 @@ static int refuse_stopped_guest(struct ladder *ladder, struct error *error)
         return -1;
     if (strcmp(status, "running") == 0 || strcmp(status, "suspended") == 0)
         return 0;
+    if (strcmp(status, "prelaunch") == 0)
+        return error_set(error, STATUS_STATE,
+                         "the guest is not running yet (paused start) and can't hear a shutdown; "
+                         "'kvm-start FILE' lets it run, 'kvm-stop --force %s' ends it",
+                         ladder->name);
     return error_set(error, STATUS_STATE,
-                     "the guest is %s and can't hear a shutdown; 'kvm-stop --force %s' ends it",
-                     strcmp(status, "prelaunch") == 0 ? "not running yet (paused start)" : status,
-                     ladder->name);
+                     "the guest is %s and can't hear a shutdown; 'kvm-info --events %s' may say "
+                     "why, 'kvm-stop --force %s' ends it",
+                     status, ladder->name, ladder->name);
 }
 
 int powerdown_run(const struct rundir *rundir, const char *name, const struct runtime *runtime,

@@ -44,7 +44,8 @@ limits() { # NAME ID
     suite kvm-hotplug web1 list --json
     old=$(jq -c '.[0].nics[0] | [.uuid, .slot, .id]' <<<"$output")
     number=$(nic_plugged_since web1)
-    hotplug web1 mod-nic front mac=aa:00:00:00:0f:0f
+    hotplug web1 mod-nic front mac=aa:00:00:00:0f:0f --json
+    expect_json '.[0].index == 0'
     guest_until web1 "grep -q aa:00:00:00:0f:0f /sys/class/net/*/address"
     guest_run web1 "[ \$(cat /sys/class/net/eth0/ifindex) -gt $number ]"
     use_nic web1 eth0
@@ -108,7 +109,8 @@ limits() { # NAME ID
     address_bridge br0
     start web1 '.nics = [{nicparams: {link: "br0"}}]'
     use_nic web1 eth0
-    hotplug web1 set-link 0 down
+    hotplug web1 set-link 0 down --json
+    expect_json '.[0].uuid | length == 36'
     guest_until web1 '[ "$(cat /sys/class/net/eth0/carrier)" = 0 ]'
     hotplug web1 set-link 0 up
     guest_until web1 '[ "$(cat /sys/class/net/eth0/carrier)" = 1 ]'

@@ -93,11 +93,18 @@ would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this
     expect_json '.[0] | .slot == 5 and (.hooks | length == 2) and (.commands[-1].arguments | .mac == "aa:00:00:00:00:07" and .addr == "0x5")'
     would "mod-nic 0 link=br0"
     expect_json '.[0].hooks | length == 2'
+    suite kvm-hotplug web1 add-nic --dry-run
+    expect_status 2
+    expect_error link
+    jq -n '{nicparams: {mode: "bridged", link: "br0"}}' >"$CONF_DIR/kvm-defaults.json"
+    would add-nic getfd netdev_add device_add
+    rm "$CONF_DIR/kvm-defaults.json"
     would "resize-disk 0 +8M" block_resize
     expect_json '.[0].commands[0].arguments.size == 12582912'
     would "set-memory 128" balloon
     would "set-link 0 down" set_link
     would "set-io 0 iops=5" block_set_io_throttle
+    expect_json '.[0].uuid | length == 36'
     expect_inventory web1 "$before"
     expect_equal "$(stat -c %Y.%i "$RUN_DIR/conf/web1.runtime")" "$generation"
 }

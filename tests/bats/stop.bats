@@ -140,12 +140,14 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     suite kvm-stop a
     expect_status 3
     expect_error "paused start"
+    expect_error "'kvm-start FILE' lets it run"
     suite kvm-stop b
     expect_status 3
     expect_error "neither ACPI"
     suite kvm-stop c
     expect_status 3
     expect_error "the guest is paused"
+    expect_error "'kvm-info --events c'"
     for name in a b c; do qemu_lives $name; done
     suite kvm-stop --force a b c
     expect_status 0
