@@ -278,3 +278,20 @@ bool file_exists(int directory, const char *name)
     struct stat status;
     return fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
+
+char *file_absolute(const char *path)
+{
+    char *absolute = NULL;
+    if (*path == '/') {
+        absolute = memory_copy(path);
+    } else {
+        AUTO_FREE char *here = getcwd(NULL, 0);
+        if (here == NULL)
+            return NULL;
+        absolute = memory_format("%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
+    }
+    size_t length = strlen(absolute);
+    while (length > 1 && absolute[length - 1] == '/')
+        absolute[--length] = '\0';
+    return absolute;
+}

@@ -71,7 +71,7 @@ static bool item_of(const char *list, size_t index, char *word)
 {
     for (; index > 0 && list != NULL; index--) {
         list = strchr(list, ',');
-        list += list != NULL;
+        list = list != NULL ? list + 1 : NULL;
     }
     if (list == NULL || list[0] == '\0')
         return false;

@@ -174,14 +174,25 @@ static int load(struct node *node, struct error *error)
     return problems.count > 0 ? messages_error(&problems, STATUS_USAGE, error) : 0;
 }
 
-static void settle_state_path(struct node *node)
+/* It stands in runtime files, and commands in other directories look there. */
+static int settle_state_path(struct node *node, struct error *error)
 {
-    const char *environment = getenv("KVM_STATE_DIR");
-    const char *given = json_text(node->defaults, "state_dir");
+    const char *given = getenv("KVM_STATE_DIR");
 
-    if (environment != NULL && environment[0] != '\0')
-        given = environment;
-    node->state_path = memory_copy(given != NULL ? given : KVM_SUITE_STATE_DIR);
+    if (given == NULL || given[0] == '\0') {
+        given = json_text(node->defaults, "state_dir");
+        node->state_path = memory_copy(given != NULL ? given : KVM_SUITE_STATE_DIR);
+        return 0;
+    }
+    node->state_path = file_absolute(given);
+    if (node->state_path == NULL)
+        return error_errno(error, STATUS_FAILED, "KVM_STATE_DIR: current directory");
+    if (text_is_utf8(given) && !text_has_control(given) && check_is_path(node->state_path))
+        return 0;
+    return error_set(error, STATUS_USAGE,
+                     "KVM_STATE_DIR: must be plain text without \".\", \"..\" or empty components "
+                     "(current value: \"%s\")",
+                     given);
 }
 
 int node_open(struct node *node, const char *conf_dir, struct error *error)
@@ -190,15 +201,12 @@ int node_open(struct node *node, const char *conf_dir, struct error *error)
     if (!text_is_utf8(conf_dir) || text_has_control(conf_dir)) /* it stands in JSON */
         return error_set(error, STATUS_USAGE,
                          "configuration directory %s: its name is not plain text", conf_dir);
-    node->path = memory_copy(conf_dir);
-    size_t length = strlen(node->path);
-    while (length > 1 && node->path[length - 1] == '/')
-        node->path[--length] = '\0';
+    node->path = file_absolute(conf_dir);
+    if (node->path == NULL)
+        return error_errno(error, STATUS_FAILED, "%s: current directory", conf_dir);
     node->source = memory_format("%s/kvm-defaults.json", node->path);
-    if (load(node, error) == 0) {
-        settle_state_path(node);
+    if (load(node, error) == 0 && settle_state_path(node, error) == 0)
         return 0;
-    }
     node_close(node);
     return -1;
 }

@@ -81,23 +81,6 @@ static int check_sub_directories(const struct rundir *rundir, bool create, struc
     return 0;
 }
 
-static char *absolute_path(const char *path)
-{
-    char *absolute = NULL;
-    if (*path == '/') {
-        absolute = memory_copy(path);
-    } else {
-        AUTO_FREE char *here = getcwd(NULL, 0);
-        if (here == NULL)
-            return NULL;
-        absolute = memory_format("%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
-    }
-    size_t length = strlen(absolute);
-    while (length > 1 && absolute[length - 1] == '/')
-        absolute[--length] = '\0';
-    return absolute;
-}
-
 int rundir_open(struct rundir *rundir, const char *path, bool create, struct error *error)
 {
     *rundir = (struct rundir){.fd = -1};
@@ -106,7 +89,7 @@ int rundir_open(struct rundir *rundir, const char *path, bool create, struct err
     if (!text_is_utf8(path) || text_has_control(path)) /* it stands in JSON and on command lines */
         return error_set(error, STATUS_USAGE, "run directory %s: its name is not plain text", path);
     struct rundir opened __attribute__((cleanup(rundir_close))) = {.fd = -1};
-    opened.path = absolute_path(path);
+    opened.path = file_absolute(path);
     if (opened.path == NULL)
         return error_errno(error, STATUS_FAILED, "%s: current directory", path);
     if (create && file_make_directory(AT_FDCWD, opened.path, RUNDIR_MODE, error) < 0)

@@ -39,6 +39,32 @@ TEST(nothing, "no directory and no file mean no defaults")
     return true;
 }
 
+TEST(places_of_its_own,
+     "the two directories mean the same wherever a child works, and what is no path is refused")
+{
+    static const char *const bad[] = {"/tmp/s\xff", "/tmp/a\nb", "/tmp/../s", "./s", "/tmp//s"};
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_NODE struct node node = {0};
+    AUTO_FREE char *conf = memory_format("%s/conf", scratch.path);
+    AUTO_FREE char *state = memory_format("%s/state", scratch.path);
+    CHECK(chdir(scratch.path) == 0);
+    setenv("KVM_STATE_DIR", "state/", 1);
+    CHECK_NUMBER(node_open(&node, "conf/", NULL), 0);
+    CHECK_TEXT(node.path, conf);
+    CHECK_TEXT(node.state_path, state);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        AUTO_NODE struct node refused = {0};
+        struct error error = {0};
+        setenv("KVM_STATE_DIR", bad[i], 1);
+        CHECK_NUMBER(node_open(&refused, "/none", &error), -1);
+        CHECK_NUMBER(error.status, STATUS_USAGE);
+        CHECK_HAS(error.text, "KVM_STATE_DIR: must be plain text");
+    }
+    unsetenv("KVM_STATE_DIR");
+    CHECK(chdir("/") == 0);
+    return true;
+}
+
 TEST(good, "good defaults are kept as they are")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -155,5 +181,5 @@ TEST(bad_pools, "root, reversed, repeated, huge and garbled pools are refused")
     return true;
 }
 
-UNIT_MAIN(UNIT(nothing), UNIT(good), UNIT(all_problems), UNIT(bad_files), UNIT(places), UNIT(pools),
-          UNIT(bad_pools))
+UNIT_MAIN(UNIT(nothing), UNIT(places_of_its_own), UNIT(good), UNIT(all_problems), UNIT(bad_files),
+          UNIT(places), UNIT(pools), UNIT(bad_pools))

@@ -50,6 +50,10 @@ int file_sync_directory(int directory, const char *name, struct error *error);
 
 bool file_exists(int directory, const char *name);
 
+/* The path from the root on, without slashes at its end, so that it means the same in a child that works in another
+ * directory. The caller frees; NULL with errno. */
+char *file_absolute(const char *path);
+
 /* Write all bytes, restarting on EINTR and short writes; -1 with errno. */
 int file_write_all(int descriptor, const void *bytes, size_t length);
 
