@@ -65,7 +65,8 @@ static json_t *place_on(const json_t *devices, const char *port, const char *dri
             return memory_json(json_pack("{s:s, s:s, s:s, s:s}", "driver", driver, "id", id, "bus",
                                          port, "addr", address));
         }
-        json_t *found = behind != NULL ? place_on(behind, name, driver, id) : NULL;
+        json_t *found =
+            behind != NULL ? place_on(behind, name != NULL ? name : "", driver, id) : NULL;
         if (found != NULL)
             return found;
     }

@@ -15,7 +15,8 @@
 #include "kvm/base/text.h"
 #include "kvm/base/transaction.h"
 
-enum { DM_NAME_MAX = 256 };
+/* A file of sysfs has the size of a page, whatever is in it. */
+enum { ATTRIBUTE_MAX = 64 * 1024 };
 
 /* ---- names of block devices ---- */
 
@@ -53,7 +54,7 @@ static char *mapped_name(dev_t device)
         memory_format("/sys/dev/block/%u:%u/dm/name", major(device), minor(device));
     AUTO_FREE char *name = NULL;
 
-    if (file_read(AT_FDCWD, file, DM_NAME_MAX, false, &name, NULL, NULL) < 0)
+    if (file_read(AT_FDCWD, file, ATTRIBUTE_MAX, false, &name, NULL, NULL) < 0)
         return NULL;
     name[strcspn(name, "\n")] = '\0';
     char *path = adopt_volume_path(name);

@@ -2,6 +2,7 @@
 #include "kvm/operations/quarantine.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,7 +11,7 @@
 #include "kvm/base/memory.h"
 
 /* "chroot-quarantine/web1-runtime-20261127023107-9f3c"; the caller frees. */
-static char *new_name(const char *name, const char *kind)
+static char *make_name(const char *name, const char *kind)
 {
     time_t now = time(NULL);
     unsigned int random = 0;
@@ -25,10 +26,22 @@ static char *new_name(const char *name, const char *kind)
                          stamp, random & 0xffff);
 }
 
+/* Nobody else makes one of this instance, whose lock is held. */
+static char *free_name(const struct rundir *rundir, const char *name, const char *kind)
+{
+    char *target = make_name(name, kind);
+
+    while (file_exists(rundir->fd, target)) { /* a rename would put it in the place of that */
+        free(target);
+        target = make_name(name, kind);
+    }
+    return target;
+}
+
 char *quarantine_move(const struct rundir *rundir, const char *name, const char *path,
                       const char *kind, struct error *error)
 {
-    AUTO_FREE char *target = new_name(name, kind);
+    AUTO_FREE char *target = free_name(rundir, name, kind);
 
     if (file_make_directory(rundir->fd, "chroot-quarantine", 0700, error) < 0)
         return NULL;

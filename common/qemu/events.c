@@ -47,7 +47,7 @@ char *events_tail(const struct rundir *rundir, enum rundir_file which, const cha
     char *text = memory_zeroed(length + 1, 1);
     while (got < length) {
         ssize_t count = pread(log, text + got, length - got, from + (off_t)got);
-        if (count <= 0 && errno != EINTR)
+        if (count == 0 || (count < 0 && errno != EINTR)) /* 0: cut meanwhile */
             break;
         got += count > 0 ? (size_t)count : 0;
     }

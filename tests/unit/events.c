@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
 #include <math.h>
 #include <time.h>
 #include "kvm/base/clock.h"
@@ -333,6 +334,30 @@ TEST(opening, "the log is opened to append, and cut to its last half when it is 
     return true;
 }
 
+TEST(shrinks, "a log that is cut while it is read ends there, whatever happened before")
+{
+    bool mounts = scratch_own_mounts(); /* before a descriptor stands in the other mounts */
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    AUTO_FREE char *log = memory_format("%s/events/x.jsonl", scratch.path);
+    size_t damaged = 0;
+    CHECK(scratch_write(&scratch, "events/x.jsonl", ""));
+    /* A file of sysfs has less in it than its size says. */
+    if (!mounts || mount("/sys/kernel/mm/ksm/run", log, NULL, MS_BIND, NULL) != 0) {
+        printf("# mounts are not allowed: not looked at\n");
+        return true;
+    }
+    alarm(10);
+    errno = EINTR;
+    json_t *events = events_read(&rundir, "x", &damaged);
+    alarm(0);
+    CHECK(umount2(log, MNT_DETACH) == 0);
+    CHECK_NUMBER(json_array_size(events), 0);
+    CHECK_NUMBER(damaged, 1);
+    json_decref(events);
+    return true;
+}
+
 UNIT_MAIN(UNIT(reasons), UNIT(requests), UNIT(panics), UNIT(runs), UNIT(other_ends), UNIT(senders),
           UNIT(last_words), UNIT(long_texts), UNIT(reading), UNIT(last_of_names), UNIT(seen),
-          UNIT(notes), UNIT(planted), UNIT(opening))
+          UNIT(notes), UNIT(planted), UNIT(opening), UNIT(shrinks))

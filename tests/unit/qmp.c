@@ -620,6 +620,12 @@ TEST(wrong_peer, "nothing is sent to a server that is another process")
     return true;
 }
 
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1 /* as gcc has it */
+#endif
+#endif
+
 TEST(flat_memory, "all of it took less than 64 MiB")
 {
 #ifdef __SANITIZE_ADDRESS__

@@ -64,8 +64,9 @@ char *runtime_text(const struct runtime *runtime);
 int runtime_load(const struct rundir *rundir, const char *name, struct runtime *runtime,
                  struct error *error);
 
-/* For lists: name, uuid, maxmem, vcpus, state, pid, start_time and boot_id only, of a file that this suite wrote; any
- * other file is loaded whole. What is not listed is zero and must not be looked at. */
+/* For lists: name, uuid, maxmem, vcpus, state, pid, start_time, boot_id and ours.migration only, of a file that this
+ * suite wrote; any other file is loaded whole. What is not listed is zero or NULL and must not be looked at. What is
+ * damaged elsewhere in such a file is not noticed. */
 int runtime_peek(const struct rundir *rundir, const char *name, struct runtime *runtime,
                  struct error *error);
 
