@@ -166,6 +166,7 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     result->subject = memory_copy(name);
     int failed = session_open(&session, rundir, node, name, !options->explain,
                               clock_deadline(options->wait_lock_ms), &error);
+    session.observe = options->observe;
     if (failed == 0 && options->force)
         forget_split(&session);
     if (failed == 0 && !session_is_live(&session))

@@ -226,6 +226,7 @@ static int clear(struct session *session, const struct teardown_options *options
                  struct ending *ending, struct messages *warnings, struct error *error)
 {
     struct teardown_options wanted = *options;
+    wanted.observe = session->observe;
     struct lasting made = {0};
 
     if (session_check_kept(session, error) < 0)

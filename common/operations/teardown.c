@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +56,20 @@ static const struct {
     {RUNDIR_LOG, true, "messages of QEMU"},
     {RUNDIR_RUNTIME, true, "runtime file"},
 };
+
+__attribute__((format(printf, 2, 3))) static void tell(const struct teardown *teardown,
+                                                       const char *format, ...)
+{
+    char text[ERROR_TEXT_MAX];
+    va_list arguments;
+
+    if (teardown->options == NULL || teardown->options->observe == NULL)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    teardown->options->observe(text);
+}
 
 static void note_failure(struct teardown *teardown, const struct error *error)
 {
@@ -124,6 +139,7 @@ static void take_down_nics(struct teardown *teardown)
         if (!network_find_tap(teardown->rundir, instance, i, 0, tap))
             continue;
         size_t index = network_index(teardown->rundir, teardown->name, tap);
+        tell(teardown, "run ifdown for NIC %s (tap %s)", nic->uuid, tap);
         if (network_ifdown(instance, nic, index != SIZE_MAX ? index : i, tap,
                            teardown->options->only_local, teardown->node->path,
                            teardown->options->deadline, &error) < 0 ||
@@ -250,6 +266,8 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
     if (pid_file_is_locked(rundir, name))
         return error_set(error, STATUS_STATE, "QEMU still runs; 'kvm-stop %s' stops it", name);
     struct error left = {0};
+    if (options->lasting != NULL)
+        tell(&teardown, "remove what outlives it (NVRAM, state of the TPM)");
     lasting_remove_temporary(node, name, runtime);
     /* A state that its emulator has open stays. */
     if (swtpm_end(rundir, name, options->deadline, &left) < 0 ||
@@ -273,6 +291,8 @@ int teardown_run(const struct rundir *rundir, const struct node *node, const cha
         if ((options->keep_runtime || teardown.failures.count > 0) && files[i].kept_for_reboot)
             continue;
         rundir_name(files[i].file, name, path);
+        if (file_exists(rundir->fd, path))
+            tell(&teardown, "remove the %s (%s)", files[i].what, path);
         if (files[i].file == RUNDIR_RUNTIME && runtime == NULL)
             keep_damaged(&teardown, path);
         remove_one(&teardown, path);

@@ -90,6 +90,21 @@ expect_victim() {
     [[ -s $image ]]
 }
 
+@test "-v tells each step of a clean-up, and without it there is nothing" {
+    count_calls
+    network br0
+    dead a '.nics = [{nicparams: {mode: "bridged", link: "br0"}, uuid: "11111111-2573-4112-8b0a-000000000000"}]'
+    dead b
+    suite kvm-cleanup -v a
+    expect_status 0
+    expect_error "run ifdown for NIC 11111111-2573-4112-8b0a-000000000000 (tap "
+    expect_error "remove the pid file (pid/a)"
+    expect_error "remove the runtime file (conf/a.runtime)"
+    suite kvm-cleanup b
+    expect_status 0
+    expect_equal "$stderr" ""
+}
+
 @test "--all removes the dead and leaves the living alone" {
     start_paused "$(empty_definition live)"
     dead one

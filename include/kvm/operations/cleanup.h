@@ -16,6 +16,7 @@ struct cleanup_options {
     bool remove_state; /* also what outlives an instance: its NVRAM and TPM state */
     int64_t timeout_ms;
     int64_t wait_lock_ms;
+    void (*observe)(const char *what); /* may be NULL */
 };
 
 void cleanup_instance(const struct rundir *rundir, const struct node *node, const char *name,

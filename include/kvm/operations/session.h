@@ -26,6 +26,7 @@ struct session {
     struct runtime runtime;
     struct error runtime_fault; /* why it could not be loaded; text "" when there simply is none */
     bool has_files;             /* anything of the instance is there */
+    void (*observe)(const char *what); /* each step of a clean-up, for -v; NULL: nobody looks */
 };
 
 /* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here. */

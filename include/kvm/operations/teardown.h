@@ -18,10 +18,11 @@
 
 struct teardown_options {
     deadline_t deadline;
-    bool keep_runtime;       /* for a reboot: runtime, event log and log stay */
-    bool only_local;         /* second argument of ifdown */
-    struct lasting *lasting; /* NULL: what outlives an instance stays */
-    const char *fault;       /* why the runtime file could not be read; NULL: not told */
+    bool keep_runtime;                 /* for a reboot: runtime, event log and log stay */
+    bool only_local;                   /* second argument of ifdown */
+    struct lasting *lasting;           /* NULL: what outlives an instance stays */
+    const char *fault;                 /* why the runtime file could not be read; NULL: not told */
+    void (*observe)(const char *what); /* each step before it is done; NULL: nobody looks */
 };
 
 /* `runtime` NULL: there is none, or it can't be read; then ifdown knows only what the tap files tell (which NICs
