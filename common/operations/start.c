@@ -32,8 +32,10 @@ static int parse_definition(struct start *start, const struct definition *defini
         return -1;
     }
     if (instance_parse(definition->document, start->source, start->node->defaults,
-                       start->node->source, &start->instance, &problems) < 0)
+                       start->node->source, &start->instance, &problems) < 0) {
+        definition_check_node(definition->document, start->node, start->source, &problems);
         return messages_error(&problems, STATUS_USAGE, error);
+    }
     start->uuid_given = json_text(definition->document, "uuid") != NULL;
     free(start->result->subject);
     start->result->subject = memory_copy(start->instance.name);

@@ -122,6 +122,26 @@ calls() { # ifup|ifdown: how often
     expect_nothing_left bad
 }
 
+@test "what is wrong in a definition and what the node lacks for it are told together" {
+    network br0
+    jq -n --arg raw "$(disk there 4)" '{name: "web1", nmae: 1, beparams: {vcpus: 0},
+        hvparams: {kvm_extra: "-S", kernel_path: "/no/kernel", initrd_path: "initrd", acpi: "yes"},
+        disks: [{path: "rel"}, {path: "/no/image"}, {path: $raw}],
+        nics: [{nicparams: {link: "br0"}}, {nicparams: {link: "br9"}}, {nicparams: {mode: "x"}}]}' >"$TEST_DIR/web1.json"
+    suite kvm-start "$TEST_DIR/web1.json"
+    expect_status 2
+    expect_error "nmae: unknown key"
+    expect_error "hvparams.initrd_path: must be absolute"
+    expect_error "hvparams.kvm_extra: -S is not allowed"
+    expect_error "hvparams.kernel_path: can't be opened (current value: \"/no/kernel\")"
+    expect_error "disks[0].path: must be absolute"
+    expect_error "disks[1].path: can't be opened (current value: \"/no/image\")"
+    expect_error "nics[1]: there is no bridge br9 on this node"
+    expect_error "nics[2].nicparams.mode: must be one of"
+    expect_equal "$(wc -l <<<"$errors")" 10
+    expect_nothing_left web1
+}
+
 @test "two calls at the same time start an instance once" {
     local file both
     file=$(empty_definition web1)

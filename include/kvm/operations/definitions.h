@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <jansson.h>
 #include "kvm/base/error.h"
+#include "kvm/state/node.h"
 
 struct definition {
     const char *source;  /* the file's name as given, or "stdin"; borrowed */
@@ -26,5 +27,13 @@ struct definitions {
 int definitions_read(const char *const *files, size_t count, struct definitions *definitions,
                      struct error *error);
 void definitions_release(struct definitions *definitions);
+
+/*
+ * Of a definition that instance_parse has refused: what is sound in it and yet not to be had on this node (images,
+ * bridges, named files, words of kvm_extra), so that the list of problems is whole. Only what depends on no other value
+ * of it; what is sound as a whole is checked by launch_plan.
+ */
+void definition_check_node(const json_t *definition, const struct node *node, const char *source,
+                           struct messages *problems);
 
 #endif
