@@ -63,12 +63,21 @@ static enum status status_of(const json_t *detail)
     return inspect_is_live(detail) ? STATUS_DONE : STATUS_STATE;
 }
 
+static enum status fail(const struct error *error)
+{
+    log_error("%s", error->text);
+    return error->status;
+}
+
 static enum status list(const struct info *info)
 {
     size_t count;
-    char **names = rundir_names(&info->rundir, &count);
+    struct error error = {0};
+    char **names = rundir_names(&info->rundir, &count, &error);
     AUTO_JSON json_t *all = memory_json(json_array());
 
+    if (names == NULL)
+        return fail(&error);
     for (size_t i = 0; i < count; i++)
         json_array_append_new(all, inspect_brief(&info->rundir, names[i]));
     rundir_names_release(names);
@@ -104,12 +113,6 @@ static enum status show(const struct info *info)
     if (info->options.common.json)
         present_json(all);
     return status;
-}
-
-static enum status fail(const struct error *error)
-{
-    log_error("%s", error->text);
-    return error->status;
 }
 
 static enum status show_slots(const struct info *info, const char *name)

@@ -217,5 +217,9 @@ int launch_run(struct launch *launch, struct runtime *runtime, const struct laun
         error->status = STATUS_FAILED;
         error_append(error, "; the time was up, everything was undone");
     }
+    /* Where it is not a start of its own, the caller knows what finishes it. */
+    bool own = launch->fresh && !options->incoming && !launch->unknown && !launch->network_left;
+    if (error->status == STATUS_INCOMPLETE && own)
+        error_append(error, "; 'kvm-cleanup %s' removes what is left", instance_name(launch));
     return -1;
 }

@@ -51,11 +51,11 @@ int select_open(const struct cli_arguments *arguments, bool all, const struct cl
         return 0;
     }
     if (all)
-        selection->all = rundir_names(&selection->rundir, &selection->count);
+        selection->all = rundir_names(&selection->rundir, &selection->count, error);
     else
         selection->count = drop_repeated(arguments->items, arguments->count);
     selection->names = (const char *const *)(all ? selection->all : arguments->items);
-    return 0;
+    return selection->names == NULL ? -1 : 0;
 }
 
 void select_release(struct selection *selection)

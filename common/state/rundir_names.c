@@ -3,6 +3,7 @@
 #include "kvm/state/rundir.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,27 +61,47 @@ static char *owner_of_hidden(const char *entry, const char *const *suffixes)
     return owner_of(inner, suffixes);
 }
 
-static void scan(const struct rundir *rundir, const char *directory, const char *const *suffixes,
-                 struct names *names)
+static void add(struct names *names, char *name)
+{
+    if (names->count + 1 >= names->room) {
+        names->room = names->room * 2 + 64;
+        names->items = memory_resize(names->items, names->room, sizeof(names->items[0]));
+    }
+    names->items[names->count++] = name;
+    names->items[names->count] = NULL;
+}
+
+/* NULL at the end, with errno 0, or when the rest can't be read. */
+static const struct dirent *next_entry(DIR *stream)
+{
+    errno = 0;
+    return readdir(stream);
+}
+
+static int scan(const struct rundir *rundir, const char *directory, const char *const *suffixes,
+                struct names *names, struct error *error)
 {
     int fd = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return 0;
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-    if (stream == NULL) {
-        memory_close(&fd);
-        return;
-    }
-    for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
+    const struct dirent *entry;
+    while (stream != NULL && (entry = next_entry(stream)) != NULL) {
         char *name = *entry->d_name == '.' ? owner_of_hidden(entry->d_name, suffixes)
                                            : owner_of(entry->d_name, suffixes);
-        if (name == NULL)
-            continue;
-        if (names->count + 1 >= names->room) {
-            names->room = names->room * 2 + 64;
-            names->items = memory_resize(names->items, names->room, sizeof(names->items[0]));
-        }
-        names->items[names->count++] = name;
+        if (name != NULL)
+            add(names, name);
     }
-    closedir(stream);
+    int result = stream == NULL || errno != 0
+                     ? error_errno(error, STATUS_FAILED,
+                                   "%s/%s: can't be read, so which instances are here is not known",
+                                   rundir->path, directory)
+                     : 0;
+    if (stream != NULL)
+        closedir(stream);
+    else
+        memory_close(&fd);
+    return result;
 }
 
 static int compare(const void *a, const void *b)
@@ -88,11 +109,14 @@ static int compare(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char **rundir_names(const struct rundir *rundir, size_t *count)
+char **rundir_names(const struct rundir *rundir, size_t *count, struct error *error)
 {
     struct names names = {.items = memory_zeroed(1, sizeof(names.items[0])), .room = 1};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        scan(rundir, places[i].directory, places[i].suffixes, &names);
+        if (scan(rundir, places[i].directory, places[i].suffixes, &names, error) < 0) {
+            rundir_names_release(names.items);
+            return NULL;
+        }
     qsort(names.items, names.count, sizeof(names.items[0]), compare);
     size_t kept = 0;
     for (size_t i = 0; i < names.count; i++) {

@@ -672,3 +672,24 @@ expect_powerless() { # NAME UID
         expect_status 0
     done
 }
+
+@test "with too few descriptors a start undoes what it did, or says what does" {
+    local file limit undone=0
+    file=$(empty_definition web1)
+    for limit in {6..24..2}; do
+        status=0
+        (ulimit -n "$limit" && exec "$BUILD/kvm-start" "$file") >"$TEST_DIR/stdout" 2>"$TEST_DIR/stderr" 3>&- || status=$?
+        errors=$(cat "$TEST_DIR/stderr")
+        echo "$limit: $status: $errors"
+        case $status in
+        0) break ;;
+        1 | 2) expect_nothing_left web1 ;; # 2: its binary could not be asked
+        5) expect_error "'kvm-cleanup web1' removes what is left" ;;
+        *) fail "exit status $status" ;;
+        esac
+        undone=$((undone + 1))
+        [[ ! -d $RUN_DIR ]] || suite kvm-cleanup web1
+        expect_nothing_left web1
+    done
+    [[ $undone -gt 2 ]] || fail "no limit was too low"
+}

@@ -2,6 +2,8 @@
 #include "unit.h"
 #include "scratch.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <signal.h>
 #include "kvm/base/clock.h"
@@ -306,7 +308,7 @@ TEST(names, "every place but the lock makes an instance known, once, in order")
     }
     CHECK(mkdirat(rundir.fd, "nic/m9", 0700) == 0 && mkdirat(rundir.fd, "chroot/n1", 0700) == 0);
     size_t count = 0, wanted = sizeof(expected) / sizeof(expected[0]);
-    char **names = rundir_names(&rundir, &count);
+    char **names = rundir_names(&rundir, &count, NULL);
     for (size_t i = 0; i < wanted && i < count; i++)
         CHECK_TEXT(names[i], expected[i]);
     CHECK_NUMBER(count, wanted);
@@ -321,10 +323,29 @@ TEST(no_names, "an empty run directory holds no names")
     AUTO_RUNDIR struct rundir rundir = {0};
     CHECK(opens(&rundir, &scratch));
     size_t count = 9;
-    char **names = rundir_names(&rundir, &count);
+    char **names = rundir_names(&rundir, &count, NULL);
     CHECK(names != NULL && names[0] == NULL);
     CHECK_NUMBER(count, 0);
     rundir_names_release(names);
+    return true;
+}
+
+TEST(unreadable_names, "a directory that can't be read is told, not left out of the list")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_RUNDIR struct rundir rundir = {0};
+    CHECK(opens(&rundir, &scratch) && scratch_write(&scratch, "run/pid/web1", ""));
+    struct rlimit before, tight;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    AUTO_CLOSE int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    tight = (struct rlimit){.rlim_cur = (rlim_t)lowest, .rlim_max = before.rlim_max};
+    CHECK(lowest >= 0 && setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    struct error error = {0};
+    size_t count = 0;
+    char **names = rundir_names(&rundir, &count, &error);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(names == NULL && error.status == STATUS_FAILED);
+    CHECK(strstr(error.text, "run/pid: can't be read") != NULL);
     return true;
 }
 
@@ -342,7 +363,7 @@ TEST(many_names, "a thousand instances are listed in a moment")
     }
     size_t count = 0;
     int64_t begin = clock_now_ms();
-    char **names = rundir_names(&rundir, &count);
+    char **names = rundir_names(&rundir, &count, NULL);
     int64_t took = clock_now_ms() - begin;
     rundir_names_release(names);
     printf("# %lld ms\n", (long long)took);
@@ -369,4 +390,5 @@ TEST(files_of_one, "any file but the lock counts as a file of the instance")
 
 UNIT_MAIN(UNIT(making), UNIT(absent), UNIT(existing), UNIT(odd_paths), UNIT(refusing), UNIT(paths),
           UNIT(long_names), UNIT(locking), UNIT(waiting), UNIT(stale_holder), UNIT(dying_holder),
-          UNIT(planted_lock), UNIT(names), UNIT(no_names), UNIT(many_names), UNIT(files_of_one))
+          UNIT(planted_lock), UNIT(names), UNIT(no_names), UNIT(unreadable_names), UNIT(many_names),
+          UNIT(files_of_one))

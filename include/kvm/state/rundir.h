@@ -74,8 +74,9 @@ int rundir_lock(const struct rundir *rundir, const char *name, deadline_t deadli
 bool rundir_lock_holder(const struct rundir *rundir, const char *name, char *text, size_t size);
 
 /* All instance names of which any file of an instance is there (lock/, log/ and events/ alone do not
- * count), sorted, NULL-terminated; free with rundir_names_release. */
-char **rundir_names(const struct rundir *rundir, size_t *count);
+ * count), sorted, NULL-terminated; free with rundir_names_release. NULL when a directory can't be read: a list that lacks
+ * one that runs would be taken for the whole. */
+char **rundir_names(const struct rundir *rundir, size_t *count, struct error *error);
 void rundir_names_release(char **names);
 
 /* True if there is any file of this instance but its lock. */
