@@ -74,6 +74,13 @@ bool process_is_zombie(pid_t pid)
     return state != NULL && (*state == 'Z' || *state == 'X');
 }
 
+bool process_is_ending(pid_t pid)
+{
+    char path[64], some[16];
+    snprintf(path, sizeof path, "/proc/%ld/cmdline", (long)pid);
+    return !read_small(path, some, sizeof some) || some[0] == '\0';
+}
+
 static double seconds_of(clockid_t id)
 {
     struct timespec now = {0};

@@ -140,7 +140,8 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
         return -1;
     if (session_is_live(&hotplug->session)) /* before the files: it answers while they are read */
         connect_monitor(hotplug, looking, &unreachable);
-    session_read(&hotplug->session);
+    if (session_read(&hotplug->session, error) < 0)
+        return -1;
     hotplug->runtime = &hotplug->session.runtime;
     hotplug->instance = &hotplug->runtime->instance;
     if (check_state(hotplug, error) < 0)

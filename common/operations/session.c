@@ -43,10 +43,32 @@ static void take_over(struct session *session)
     snprintf(session->runtime.boot_id, sizeof(session->runtime.boot_id), "%s", process_boot_id());
 }
 
+/* The lock dies with its file. What is moved in place has another holder, or its next place, for a moment. */
+static int check_found(struct session *session, struct error *error)
+{
+    const struct runtime *runtime = &session->runtime;
+    uint64_t start_time = 0;
+
+    if (session->process.pid > 0 || !session->has_runtime || runtime->pid <= 0 ||
+        runtime->start_time == 0 || strcmp(runtime->boot_id, process_boot_id()) != 0 ||
+        migration_text(runtime, "in_place") != NULL ||
+        !process_start_time(runtime->pid, &start_time) || start_time != runtime->start_time ||
+        process_is_ending(runtime->pid))
+        return 0;
+    error_set(error, STATUS_FAILED,
+              "its QEMU (pid %d) runs, but its pid file %s/pid/%s was removed or replaced, so no "
+              "command can work on it; power the guest off from inside, or 'kill %d', then repeat "
+              "this command",
+              (int)runtime->pid, session->rundir->path, session->name, (int)runtime->pid);
+    session_close(session);
+    return -1;
+}
+
 /* Behind the process, so that what is read is at least as new. */
-static void read_files(struct session *session,
-                       int (*load)(const struct rundir *rundir, const char *name,
-                                   struct runtime *runtime, struct error *error))
+static int read_files(struct session *session,
+                      int (*load)(const struct rundir *rundir, const char *name,
+                                  struct runtime *runtime, struct error *error),
+                      struct error *error)
 {
     const struct rundir *rundir = session->rundir;
 
@@ -61,6 +83,7 @@ static void read_files(struct session *session,
     } else if (file_is_missing()) {
         session->runtime_fault.text[0] = '\0';
     }
+    return check_found(session, error);
 }
 
 int session_find(struct session *session, const struct rundir *rundir, const struct node *node,
@@ -79,9 +102,9 @@ int session_find(struct session *session, const struct rundir *rundir, const str
     return -1;
 }
 
-void session_read(struct session *session)
+int session_read(struct session *session, struct error *error)
 {
-    read_files(session, runtime_load);
+    return read_files(session, runtime_load, error);
 }
 
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
@@ -89,8 +112,7 @@ int session_open(struct session *session, const struct rundir *rundir, const str
 {
     if (session_find(session, rundir, node, name, locked, lock_deadline, error) < 0)
         return -1;
-    session_read(session);
-    return 0;
+    return session_read(session, error);
 }
 
 int session_peek(struct session *session, const struct rundir *rundir, const char *name,
@@ -98,8 +120,7 @@ int session_peek(struct session *session, const struct rundir *rundir, const cha
 {
     if (session_find(session, rundir, NULL, name, false, 0, error) < 0)
         return -1;
-    read_files(session, runtime_peek);
-    return 0;
+    return read_files(session, runtime_peek, error);
 }
 
 void session_unlock(struct session *session)

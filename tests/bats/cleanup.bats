@@ -459,3 +459,37 @@ bad_runtimes() { # DIRECTORY GOOD: makes one file for each kind
     expect_equal "$(everything_left)" ""
     inside ip link show br0 | grep -q 'UP'
 }
+
+@test "a QEMU whose pid file was removed or replaced is not taken for dead" {
+    local file pid words harm
+    file=$(empty_definition web1)
+    for harm in rm replace; do
+        suite kvm-start --paused "$file"
+        expect_status 0
+        pid=$(qemu_pid web1)
+        if [[ $harm == rm ]]; then
+            rm "$RUN_DIR/pid/web1"
+        else # a copy in its place: QEMU's lock is on the old one
+            cp "$RUN_DIR/pid/web1" "$RUN_DIR/pid/.copy"
+            mv "$RUN_DIR/pid/.copy" "$RUN_DIR/pid/web1"
+        fi
+        suite kvm-info web1
+        expect_status 3
+        expect_output "web1: unknown"
+        suite kvm-info
+        expect_output "its QEMU (pid $pid) runs, but its pid file $RUN_DIR/pid/web1 was removed or replaced"
+        for words in "kvm-start $file" "kvm-stop --force web1" "kvm-cleanup web1" "kvm-cleanup --all" \
+            "kvm-hotplug web1 check" "kvm-migrate web1 status" "kvm-start --adopt web1"; do
+            # shellcheck disable=SC2086
+            suite $words
+            expect_status 1
+            expect_error "its QEMU (pid $pid) runs, but its pid file"
+            expect_error "or 'kill $pid'"
+        done
+        kill "$pid"
+        wait_until 10 process_is_gone "$pid"
+        suite kvm-cleanup web1
+        expect_status 0
+        expect_nothing_left web1
+    done
+}

@@ -27,6 +27,9 @@ double process_started_at(uint64_t ticks);
 /* True for a zombie ('Z' or 'X'), which is as good as dead. */
 bool process_is_zombie(pid_t pid);
 
+/* True for one that has given its memory back, which it does before its locks, or that is not there. */
+bool process_is_ending(pid_t pid);
+
 /* The name of a process (comm) and of the user it runs as, for "busy" messages; buffers ≥ 32. */
 void process_describe(pid_t pid, char *name, int name_size, char *user, int user_size);
 

@@ -29,13 +29,14 @@ struct session {
     void (*observe)(const char *what); /* each step of a clean-up, for -v; NULL: nobody looks */
 };
 
-/* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here. */
+/* Lock (when `locked`), find the process, load the runtime. A runtime that can't be loaded is no failure here; a recorded
+ * QEMU that lives without the pid file is: it would be taken for dead, and its guest be started a second time. */
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error);
 /* The same in two halves, for who has something to do in between: lock and process, then files. */
 int session_find(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error);
-void session_read(struct session *session);
+int session_read(struct session *session, struct error *error);
 /* Without the lock, and with runtime_peek: for lists. */
 int session_peek(struct session *session, const struct rundir *rundir, const char *name,
                  struct error *error);
