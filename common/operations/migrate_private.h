@@ -26,6 +26,8 @@ struct remote {
     int to, from; /* its standard input and output */
     char *bytes;  /* received and not yet a whole line */
     size_t length;
+    json_int_t asked;  /* number of the last question; the answer to it has the same */
+    bool numbers;      /* the target numbers its answers: what has none is no answer of it */
     size_t unanswered; /* questions whose answers have not come yet */
     size_t signs;      /* how many of them are but signs of life */
     deadline_t next_sign, patience;

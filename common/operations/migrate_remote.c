@@ -303,27 +303,45 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
 
 int remote_question(struct remote *remote, const json_t *question, struct error *error)
 {
-    if (remote_write(remote->to, question) < 0)
+    AUTO_JSON json_t *numbered = memory_json(json_copy((json_t *)(uintptr_t)question));
+
+    json_object_set_new(numbered, "number", memory_json(json_integer(++remote->asked)));
+    if (remote_write(remote->to, numbered) < 0)
         return tell_end_and_words(remote, error);
     remote->unanswered++;
     return 0;
 }
 
+/* An older kvm-migrate does not number its answers: they are counted. One that came twice is not that to the next
+ * question, least of all to the one whether the guest has arrived. */
+static bool is_awaited(struct remote *remote, const json_t *reply)
+{
+    int64_t number = json_number(reply, "number", 0);
+
+    if (number == 0)
+        return remote->unanswered == 0 || --remote->unanswered == 0;
+    remote->numbers = true;
+    if (number != remote->asked)
+        return false;
+    remote->unanswered = 0;
+    return true;
+}
+
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error)
 {
-    AUTO_FREE char *line = NULL;
-
-    do {
-        free(line);
-        line = await_line(remote, deadline, error);
+    for (;;) {
+        AUTO_FREE char *line = await_line(remote, deadline, error);
         if (line == NULL)
             return -1;
-    } while (remote->unanswered > 0 && --remote->unanswered > 0);
-    remote->signs = 0;
-    AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", NULL);
-    if (!json_is_boolean(json_member(reply, "ok")))
-        return not_ours(line, error);
-    return judge(reply, answer, error);
+        AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", NULL);
+        if (!json_is_boolean(json_member(reply, "ok")) ||
+            (remote->numbers && json_number(reply, "number", 0) == 0))
+            return not_ours(line, error);
+        if (!is_awaited(remote, reply))
+            continue;
+        remote->signs = 0;
+        return judge(reply, answer, error);
+    }
 }
 
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
@@ -349,6 +367,10 @@ static int take_signs(struct remote *remote, struct error *error)
             return tell_end(remote, error);
         if (line == NULL)
             return 0;
+        AUTO_JSON json_t *reply = json_parse(line, strlen(line), "", NULL);
+        int64_t number = json_number(reply, "number", remote->asked);
+        if (number != remote->asked)
+            continue;
         remote->signs--;
         remote->unanswered--;
     }

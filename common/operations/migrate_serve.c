@@ -179,6 +179,8 @@ static void answer_line(struct serving *serving, const char *line)
     if (reply == NULL)
         reply = memory_json(json_pack("{s:b, s:i, s:s}", "ok", 0, "status", (int)error.status,
                                       "error", error.text));
+    if (json_is_integer(json_member(request, "number")))
+        json_object_set(reply, "number", json_member(request, "number"));
     remote_write(STDOUT_FILENO, reply);
 }
 

@@ -152,6 +152,12 @@ driver() {
     each_moment target 'printf "\0\1\2{\n"' after-commit
 }
 
+@test "an answer that comes twice is not that to the vote: the guest stays" {
+    each_moment source "until '$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-migrate | grep -q completed; do :; done
+        $(kill_file "$TEST_DIR/b/pid/web1")" repeat-vote
+    [[ $told != *"no kvm-migrate"* ]] || fail "the answer that came twice was told as nobody's"
+}
+
 @test "the source's QEMU and the session die after the vote: recover lets the guest run on the target" {
     each_moment target "$(qemu a); $(session)" after-vote
 }
