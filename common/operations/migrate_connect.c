@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -275,6 +276,18 @@ static int connect_stream(struct sending *sending, const json_t *answer, deadlin
     return 0;
 }
 
+/* QEMU shakes hands on it in its main loop: there a target that falls silent would stop the guest here. What it is given it
+ * makes blocking, which is ours as well to undo, and once more for the copy (QEMU 7.2). */
+static int pass_stream(struct sending *sending, int stream, deadline_t deadline,
+                       struct error *error)
+{
+    if (channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error) < 0)
+        return -1;
+    return fcntl(stream, F_SETFL, O_NONBLOCK) < 0
+               ? error_errno(error, STATUS_FAILED, "the connection for the memory")
+               : 0;
+}
+
 int sending_connect(struct sending *sending, const json_t *answer, struct error *error)
 {
     deadline_t deadline = clock_deadline(MIGRATE_CONNECT_MS);
@@ -289,5 +302,5 @@ int sending_connect(struct sending *sending, const json_t *answer, struct error 
         sending_set_up_tls(sending, json_text(answer, "key"), deadline, error) < 0 ||
         migrate_apply(sending->qmp, sending->plan, false, deadline, error) < 0)
         return -1;
-    return own ? 0 : channel_pass(sending->qmp, stream, "kvm-suite-out", deadline, error);
+    return own ? 0 : pass_stream(sending, stream, deadline, error);
 }

@@ -158,6 +158,24 @@ driver() {
     [[ $told != *"no kvm-migrate"* ]] || fail "the answer that came twice was told as nobody's"
 }
 
+@test "the target's QEMU hangs before it shakes hands: the guest runs on meanwhile" {
+    local _
+    two_nodes
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 0
+    meddle after-receive "kill -STOP \$(cat $TEST_DIR/b/pid/web1)"
+    migrate_behind a to
+    wait_until 20 test -e "$TEST_DIR/harmed"
+    wait_until 10 eval '[[ $(timeout 3 "$TESTS/bats/qmp" "$RUN_DIR/ctrl/web1.query" query-migrate | jq -r .status) == setup ]]'
+    for _ in 1 2 3; do
+        expect_equal "$(timeout 3 "$TESTS/bats/qmp" "$RUN_DIR/ctrl/web1.query" query-status | jq -r .status)" running
+    done
+    kill -CONT "$(cat "$TEST_DIR/b/pid/web1")"
+    migrate_end
+    expect_status 0
+    expect_runs_on b
+}
+
 @test "the source's QEMU and the session die after the vote: recover lets the guest run on the target" {
     each_moment target "$(qemu a); $(session)" after-vote
 }
