@@ -136,6 +136,14 @@ static int start_dry(struct start *start, struct error *error)
     return 0;
 }
 
+/* The other side may run the guest, or be about to. */
+static int check_dead(const struct session *session, struct error *error)
+{
+    if (session_check_settled(session, error) < 0)
+        return error_append(error, "; 'kvm-cleanup %s' gives up what of it is here", session->name);
+    return session_check_kept(session, error);
+}
+
 static int start_dead(struct start *start, struct session *session, struct launch *launch,
                       struct error *error)
 {
@@ -147,10 +155,7 @@ static int start_dead(struct start *start, struct session *session, struct launc
     const struct operation operation = operation_of(start);
     double began = clock_wall();
 
-    /* The other side may run the guest, or be about to. */
-    if (session_check_settled(session, error) < 0)
-        return error_append(error, "; 'kvm-cleanup %s' gives up what of it is here", session->name);
-    if (operation_hooks_pre(&operation, error) < 0)
+    if (check_dead(session, error) < 0 || operation_hooks_pre(&operation, error) < 0)
         return -1;
     if (session->has_files && session_clear(session, false, start->deadline, &ending,
                                             &start->result->warnings, error) < 0)
@@ -196,7 +201,10 @@ static int look(struct start *start, bool *live, struct error *error)
         0)
         return -1;
     *live = session_is_live(&session);
-    return *live && start->options->dry_run ? start_live(start, &session, error) : 0;
+    if (!start->options->dry_run)
+        return 0;
+    *live = *live && !session_is_unstarted(&session, start->deadline);
+    return *live ? start_live(start, &session, error) : check_dead(&session, error);
 }
 
 static int start_instance(struct start *start, struct error *error)

@@ -85,16 +85,14 @@ static int finish(struct stop *stop, bool reboot, const char *what, struct error
     return reboot ? start_again(stop, error) : 0;
 }
 
-static int stop_dead(struct stop *stop, struct error *error)
+/* What is not there can't be reset or rebooted, but for a reboot that was interrupted. */
+static int check_dead(const struct stop *stop, struct error *error)
 {
-    struct session *session = &stop->session;
+    const struct session *session = &stop->session;
+    bool again = stop->options->reboot || stop->options->reset;
 
-    if (!session->has_files && (stop->options->reboot || stop->options->reset))
+    if (again && !session->has_files)
         return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
-    if (!session->has_files) {
-        set_text(stop, memory_copy("already stopped: nothing of it is here"));
-        return 0;
-    }
     if (stop->options->reset || (stop->options->reboot && !session->has_runtime))
         return error_set(error, STATUS_STATE,
                          "it does not run; 'kvm-cleanup %s' removes what it left", stop->name);
@@ -103,6 +101,17 @@ static int stop_dead(struct stop *stop, struct error *error)
                          "it does not run any more; 'kvm-cleanup %s' and 'kvm-start FILE' start it "
                          "afresh",
                          stop->name);
+    return session_check_kept(session, error);
+}
+
+static int stop_dead(struct stop *stop, struct error *error)
+{
+    if (check_dead(stop, error) < 0)
+        return -1;
+    if (!stop->session.has_files) {
+        set_text(stop, memory_copy("already stopped: nothing of it is here"));
+        return 0;
+    }
     return finish(stop, stop->options->reboot, "was not running, cleaned up", error);
 }
 
@@ -119,6 +128,16 @@ static int reset(struct stop *stop, struct error *error)
     return 0;
 }
 
+static int check_reboot(const struct stop *stop, struct error *error)
+{
+    const char *fault = stop->session.runtime_fault.text;
+
+    if (!stop->options->reboot || stop->session.has_runtime)
+        return 0;
+    return error_set(error, STATUS_STATE, "a reboot starts from the runtime file, which %s%s",
+                     fault[0] != '\0' ? "can't be read: " : "is missing", fault);
+}
+
 /* A reboot that was killed in its middle is told from a stopped instance by this mark. */
 static int mark_rebooting(struct stop *stop, bool rebooting, struct error *error)
 {
@@ -126,11 +145,8 @@ static int mark_rebooting(struct stop *stop, bool rebooting, struct error *error
 
     if (!stop->options->reboot)
         return 0;
-    if (!stop->session.has_runtime)
-        return error_set(error, STATUS_STATE, "a reboot starts from the runtime file, which %s%s",
-                         stop->session.runtime_fault.text[0] != '\0' ? "can't be read: "
-                                                                     : "is missing",
-                         stop->session.runtime_fault.text);
+    if (check_reboot(stop, error) < 0)
+        return -1;
     if (rebooting) /* the mark that an earlier, interrupted one left is no state to go back to */
         stop->state_before = runtime->state == RUNTIME_REBOOTING ? RUNTIME_RUNNING : runtime->state;
     runtime->state = rebooting ? RUNTIME_REBOOTING : stop->state_before;
@@ -195,20 +211,30 @@ static int stop_live(struct stop *stop, struct error *error)
     return finish(stop, stop->options->reboot, "stopped", error);
 }
 
+static int dry_dead(struct stop *stop, struct error *error)
+{
+    const struct session *session = &stop->session;
+
+    if (check_dead(stop, error) < 0)
+        return -1;
+    stop->result->detail =
+        memory_json(json_pack("{s:o}", "findings",
+                              teardown_explain(stop->rundir, stop->node, stop->name,
+                                               session->has_runtime ? &session->runtime : NULL)));
+    set_text(stop, memory_copy(!session->has_files     ? "already stopped: nothing of it is here"
+                               : stop->options->reboot ? "does not run; would be started again"
+                                                       : "does not run; would be cleaned up"));
+    return 0;
+}
+
 static int stop_dry(struct stop *stop, struct error *error)
 {
     const struct session *session = &stop->session;
 
-    if (!session_is_live(session)) {
-        stop->result->detail = memory_json(
-            json_pack("{s:o}", "findings",
-                      teardown_explain(stop->rundir, stop->node, stop->name,
-                                       session->has_runtime ? &session->runtime : NULL)));
-        set_text(stop, memory_copy(session->has_files ? "does not run; would be cleaned up"
-                                                      : "already stopped: nothing of it is here"));
-        return 0;
-    }
-    if (session_check_recorded(session, error) < 0)
+    if (!session_is_live(session))
+        return dry_dead(stop, error);
+    if (session_check_recorded(session, error) < 0 || check_settled(stop, error) < 0 ||
+        check_reboot(stop, error) < 0)
         return -1;
     set_text(stop, memory_format("would be %s (pid %d)",
                                  stop->options->reset    ? "reset"

@@ -268,6 +268,10 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     expect_output "would be killed"
     expect_equal "$(find "$RUN_DIR" -ls | sort -k 11)" "$before"
     expect_equal "$(qmp web1 query-status | jq -r .status)" running
+    mv "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/away"
+    suite kvm-stop --dry-run --reboot web1
+    expect_status 3
+    expect_error "a reboot starts from the runtime file, which is missing"
 }
 
 @test "while one stop waits, another is told who holds the instance" {
@@ -428,7 +432,7 @@ source_in() { # PHASE
 @test "a guest that was given to another node is not started here again, nor is the record of it removed" {
     source_in committed
     for words in "kvm-start $TEST_DIR/web1.json" "kvm-stop web1" "kvm-stop --force web1" "kvm-cleanup web1" \
-        "kvm-cleanup --explain web1" "kvm-cleanup --all"; do
+        "kvm-cleanup --explain web1" "kvm-cleanup --all" "kvm-start --dry-run $TEST_DIR/web1.json" "kvm-stop --dry-run web1"; do
         # shellcheck disable=SC2086
         suite $words
         expect_status 3
@@ -444,6 +448,14 @@ source_in() { # PHASE
     expect_status 3
     expect_error "kvm-cleanup web1"
     qemu_is_dead web1
+    suite kvm-start --dry-run "$TEST_DIR/web1.json"
+    expect_status 3
+    expect_error "kvm-cleanup web1"
+    for words in --reboot --reset; do
+        suite kvm-stop --dry-run $words web1
+        expect_status 3
+        expect_error "does not run"
+    done
     suite kvm-cleanup web1
     expect_status 0
     expect_nothing_left web1
