@@ -291,6 +291,20 @@ int hotplug_restore(struct hotplug *hotplug, struct error *error)
     return file_replace(hotplug->rundir->fd, name, hotplug->before, hotplug->before_length, error);
 }
 
+/* Who forces a removal waits for something that there is not. */
+static int check_force(const struct hotplug *hotplug, int index, struct error *error)
+{
+    hotplug_action run = actions[index].run;
+    bool removes = run == hotplug_del_disk || run == hotplug_del_nic;
+
+    if (!hotplug->options->force || run == hotplug_resize_disk || run == hotplug_set_memory)
+        return 0;
+    return error_set(error, STATUS_USAGE, "--force is for resize-disk and set-memory%s",
+                     removes ? "; a guest can't be made to let a device go, and to take what is "
+                               "behind it away would lose data"
+                             : "");
+}
+
 static int check_arguments(const struct hotplug *hotplug, int index, struct error *error)
 {
     if (hotplug->count >= actions[index].least && hotplug->count <= actions[index].most)
@@ -349,7 +363,7 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
                          near != NULL ? ", did you mean \"" : "; 'kvm-hotplug --help' lists them",
                          near != NULL ? near : "", near != NULL ? "\"?" : "");
     }
-    if (check_arguments(hotplug, index, error) < 0 ||
+    if (check_arguments(hotplug, index, error) < 0 || check_force(hotplug, index, error) < 0 ||
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
         return -1;
     hotplug->subject = actions[index].subject;

@@ -87,6 +87,18 @@ some_instances() { # DIRECTORY NAME…
     expect_error "frobnicate: no such action; 'kvm-hotplug --help' lists them"
 }
 
+@test "--force is refused where it would do nothing" {
+    mkdir -m 0700 "$RUN_DIR"
+    for words in "del-disk 0" "del-nic 0" "add-disk path=/x" list; do
+        # shellcheck disable=SC2086
+        suite kvm-hotplug web1 $words --force
+        expect_status 2
+        expect_error "--force is for resize-disk and set-memory"
+    done
+    suite kvm-hotplug web1 set-memory 128 --force
+    expect_status 3
+}
+
 @test "--help has the keys of each action" {
     local words
     words=$("$BUILD/kvm-hotplug" --complete-words | sed -n 's/^key://p' | sort)
