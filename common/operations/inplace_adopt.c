@@ -11,6 +11,7 @@
 #include "kvm/base/memory.h"
 #include "kvm/base/transaction.h"
 #include "kvm/operations/powerdown.h"
+#include "kvm/operations/quarantine.h"
 #include "kvm/operations/teardown.h"
 #include "kvm/qemu/events.h"
 #include "kvm/state/hvparams.h"
@@ -47,13 +48,33 @@ static int end_old(struct session *session, deadline_t deadline, struct error *e
     return 0;
 }
 
-static int move(const struct rundir *from, const struct rundir *to, enum rundir_file file,
-                const char *name, struct error *error)
+/* Nothing of ours makes a directory where a file is to be: what it holds is somebody's. */
+static int clear_way(const struct session *session, const char *path, struct messages *warnings,
+                     struct error *error)
 {
+    const struct rundir *rundir = session->rundir;
+    AUTO_FREE char *away = quarantine_move(rundir, session->name, path, "odd", error);
+
+    if (away == NULL)
+        return -1;
+    messages_add(warnings, "%s/%s was a directory: moved to %s", rundir->path, path, away);
+    return 0;
+}
+
+static int move(const struct rundir *from, const struct session *session, enum rundir_file file,
+                struct messages *warnings, struct error *error)
+{
+    const struct rundir *to = session->rundir;
     char path[RUNDIR_PATH_MAX];
 
-    rundir_name(file, name, path);
-    if (renameat(from->fd, path, to->fd, path) == 0 || errno == ENOENT)
+    rundir_name(file, session->name, path);
+    int result = renameat(from->fd, path, to->fd, path);
+    if (result < 0 && errno == EISDIR) {
+        if (clear_way(session, path, warnings, error) < 0)
+            return -1;
+        result = renameat(from->fd, path, to->fd, path);
+    }
+    if (result == 0 || errno == ENOENT)
         return 0;
     return error_errno(error, STATUS_INCOMPLETE, "%s/%s: rename to %s", from->path, path, to->path);
 }
@@ -70,7 +91,8 @@ static int clear_chroot(const struct rundir *next, const struct session *session
     return teardown_chroot(session->rundir, session->name, warnings, error);
 }
 
-static int move_files(const struct rundir *next, struct session *session, struct error *error)
+static int move_files(const struct rundir *next, struct session *session, struct messages *warnings,
+                      struct error *error)
 {
     char path[RUNDIR_PATH_MAX];
 
@@ -80,7 +102,7 @@ static int move_files(const struct rundir *next, struct session *session, struct
             if (file_remove(next->fd, path, NULL, error) < 0)
                 return -1;
         }
-        if (move(next, session->rundir, moved[i], session->name, error) < 0)
+        if (move(next, session, moved[i], warnings, error) < 0)
             return -1;
     }
     rundir_name(RUNDIR_RUNTIME, session->name, path);
@@ -148,7 +170,7 @@ int inplace_adopt(struct session *session, deadline_t deadline, struct messages 
         return -1;
     give_display(&next, session, deadline, warnings);
     if (clear_chroot(&next, session, warnings, error) < 0 ||
-        move_files(&next, session, error) < 0) {
+        move_files(&next, session, warnings, error) < 0) {
         error->status = STATUS_INCOMPLETE;
         return error_append(error, "; the guest runs in the new QEMU; 'kvm-migrate %s recover'",
                             session->name);

@@ -335,7 +335,8 @@ int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, s
             return -1;
         AUTO_JSON json_t *reply = json_parse(line, strlen(line), "answer of the target", NULL);
         if (!json_is_boolean(json_member(reply, "ok")) ||
-            (remote->numbers && json_number(reply, "number", 0) == 0))
+            (remote->numbers && json_number(reply, "number", 0) == 0) ||
+            json_number(reply, "number", 0) > remote->asked)
             return not_ours(line, error);
         if (!is_awaited(remote, reply))
             continue;

@@ -280,3 +280,16 @@ run_state_here() {
     expect_nothing_left web1
     expect_nothing_next
 }
+
+@test "in place: a directory where one of its files is to be goes to quarantine" {
+    empty
+    rm "$RUN_DIR/ctrl/web1.serial"
+    mkdir "$RUN_DIR/ctrl/web1.serial"
+    echo somebody >"$RUN_DIR/ctrl/web1.serial/kept"
+    in_place to
+    expect_status 0
+    expect_error "$RUN_DIR/ctrl/web1.serial was a directory: moved to"
+    [[ -S $RUN_DIR/ctrl/web1.serial ]]
+    expect_equal "$(cat "$RUN_DIR"/chroot-quarantine/web1-odd-*/kept)" somebody
+    expect_whole
+}
