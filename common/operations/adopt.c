@@ -51,6 +51,8 @@ static int find(struct adopt *adopt, struct error *error)
                          "no QEMU holds the lock on %s/pid/%s: only one that does can be told from "
                          "another process with certainty; --run-dir names another directory",
                          adopt->rundir->path, adopt->name);
+    if (session_check_settled(session, error) < 0)
+        return -1;
     if (pid != 0 && pid != session->process.pid)
         return error_set(error, STATUS_STATE, "pid %s is not the QEMU of this name, that is pid %d",
                          adopt->who, (int)session->process.pid);

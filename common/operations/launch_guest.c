@@ -50,15 +50,20 @@ static bool cpu_set_of(const json_t *part, cpu_set_t *set)
     return json_is_array(part);
 }
 
-static int pin_thread(const struct launch *launch, pid_t thread, const cpu_set_t *set,
-                      struct error *error)
+static bool is_thread(const struct launch *launch, pid_t thread)
 {
     char path[64];
     struct stat status;
 
-    /* QEMU names its vCPU threads; only a thread of this very process is touched. */
     snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)launch->pid, (int)thread);
-    if (stat(path, &status) < 0)
+    return stat(path, &status) == 0;
+}
+
+static int pin_thread(const struct launch *launch, pid_t thread, const cpu_set_t *set,
+                      struct error *error)
+{
+    /* QEMU names its vCPU threads; only a thread of this very process is touched. */
+    if (!is_thread(launch, thread))
         return error_set(error, STATUS_FAILED, "cpu_mask: thread %d is not one of QEMU's (pid %d)",
                          (int)thread, (int)launch->pid);
     if (sched_setaffinity(thread, sizeof(*set), set) < 0)
@@ -76,9 +81,11 @@ static int pin_process(const struct launch *launch, const cpu_set_t *set, struct
     if (tasks == NULL)
         return error_errno(error, STATUS_FAILED, "cpu_mask: %s", path);
     for (struct dirent *entry; result == 0 && (entry = readdir(tasks)) != NULL;) {
-        int64_t thread;
+        int64_t thread = 0;
         if (text_number(entry->d_name, 1, INT32_MAX, &thread))
             result = pin_thread(launch, (pid_t)thread, set, error);
+        if (result < 0 && !is_thread(launch, (pid_t)thread))
+            result = 0; /* one of QEMU's workers, which come and go */
     }
     closedir(tasks);
     return result;

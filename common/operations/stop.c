@@ -273,6 +273,8 @@ void stop_instance(const struct rundir *rundir, const struct node *node, const c
     int failed = session_open(&stop.session, rundir, node, name, !options->dry_run,
                               clock_deadline(options->wait_lock_ms), &error);
     stop.session.observe = options->observe;
+    stop.deadline =
+        clock_deadline(options->timeout_ms); /* the wait for the lock is not part of it */
     bool acted = failed == 0 && !options->dry_run && session_is_live(&stop.session);
     if (failed == 0) {
         if (options->dry_run)
