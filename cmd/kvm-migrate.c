@@ -84,8 +84,8 @@ static const char *const usage[] = {
     "INSTANCE status|cancel",
     "INSTANCE recover [--remote COMMAND]",
     "INSTANCE offer TARGET [OPTION...]",
-    "INSTANCE accept|send [OPTION...]",
-    "INSTANCE vote",
+    "INSTANCE accept|vote",
+    "INSTANCE send [--deadline SECONDS] [--on-deadline cancel|pause]",
     "INSTANCE commit|abort|finish [--token TOKEN]",
     NULL,
 };
@@ -202,9 +202,10 @@ static int check_words(const struct job *job, struct error *error)
 static int fill_options(struct job *job, struct error *error)
 {
     const struct options *options = &job->options;
-    const char *then = options->on_deadline != NULL ? options->on_deadline : "cancel";
+    const char *then = options->on_deadline != NULL ? options->on_deadline : "";
 
-    if (strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0 && strcmp(then, "postcopy") != 0)
+    if (options->on_deadline != NULL && strcmp(then, "cancel") != 0 && strcmp(then, "pause") != 0 &&
+        strcmp(then, "postcopy") != 0)
         return error_set(error, STATUS_USAGE,
                          "--on-deadline: must be cancel, pause or postcopy (current value: \"%s\")",
                          then);
@@ -218,7 +219,8 @@ static int fill_options(struct job *job, struct error *error)
         .deadline_ms = options->deadline_ms,
         .on_deadline = strcmp(then, "pause") == 0      ? ON_DEADLINE_PAUSE
                        : strcmp(then, "postcopy") == 0 ? ON_DEADLINE_POSTCOPY
-                                                       : ON_DEADLINE_CANCEL,
+                       : strcmp(then, "cancel") == 0   ? ON_DEADLINE_CANCEL
+                                                       : ON_DEADLINE_NONE,
         .multifd = options->multifd,
         .multifd_compression = options->compression,
         .tls_x509 = options->x509,
@@ -232,6 +234,7 @@ static int fill_options(struct job *job, struct error *error)
         .tunnel = options->tunnel,
         .in_place = options->in_place,
         .non_live = options->non_live,
+        .token = options->token,
         .rehearse = strcmp(job->words.items[1], "rehearse") == 0,
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : MIGRATE_TIMEOUT_MS,
@@ -262,7 +265,8 @@ static int prepare(struct job *job, struct error *error)
         migrate_check_options(&job->migrate, job->words.items[1], error) < 0)
         return -1;
     settle_options(&job->migrate);
-    if (job->options.common.dry_run && !migrate_takes_target(job->words.items[1]))
+    if (job->options.common.dry_run &&
+        (!migrate_takes_target(job->words.items[1]) || strcmp(job->words.items[1], "offer") == 0))
         return error_set(error, STATUS_USAGE,
                          "--dry-run goes with to and rehearse only; 'status' "
                          "looks without changing anything");

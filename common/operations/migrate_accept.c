@@ -71,7 +71,7 @@ static json_t *repeat(struct serving *serving, const json_t *offer, struct error
     if (serving_listen(serving, offer, &port, error) < 0)
         return NULL;
     migration_token(serving->token);
-    if (json_text(offer, "x509") == NULL) {
+    if (json_truth(offer, "tls", true) && json_text(offer, "x509") == NULL) {
         migration_token(key);
         migration_token(key + 32);
         if (channel_renew_secret(&serving->session, key, error) < 0)

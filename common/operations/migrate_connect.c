@@ -83,8 +83,8 @@ static int check_instance(struct sending *sending, struct error *error)
     bool stands = strcmp(status, "paused") == 0 || strcmp(status, "prelaunch") == 0;
     if (!stands && strcmp(status, "running") != 0)
         messages_add(problems, "the guest is \"%s\", which can't be migrated", status);
-    /* Somebody may have paused it without us: so it stays, there and on the way back. */
-    if (stands)
+    /* Somebody may have paused it without us: so it stays, there and on the way back. Once it is being sent, it was us. */
+    if (stands && migration_phase_of(runtime) == PHASE_NONE)
         sending->session.runtime.state = RUNTIME_PAUSED;
     return 0;
 }

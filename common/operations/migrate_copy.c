@@ -43,7 +43,10 @@ struct migrate_progress migrate_progress_of(const json_t *reply, double seconds)
         .mbps = json_is_number(mbps) ? json_number_value(mbps) : 0,
         .dirty_bytes_per_s =
             json_number(ram, "dirty-pages-rate", 0) * json_number(ram, "page-size", 4096),
-        .expected_downtime_ms = json_number(reply, "expected-downtime", -1),
+        /* In post-copy QEMU still tells the last estimate of the copy that was before. */
+        .expected_downtime_ms = postcopy_is(json_text(reply, "status"))
+                                    ? -1
+                                    : json_number(reply, "expected-downtime", -1),
         .seconds = seconds,
     };
 }
@@ -92,6 +95,14 @@ static int check_first_pass(struct sending *sending, const json_t *reply, struct
     return start_postcopy(sending, "the first pass is over: switch to post-copy", error);
 }
 
+int sending_check_interrupted(struct sending *sending, struct error *error)
+{
+    if (sending->options->interrupted == NULL || !*sending->options->interrupted)
+        return 0;
+    sending->given_up = true;
+    return error_set(error, STATUS_FAILED, "interrupted");
+}
+
 static int deadline_reached(struct sending *sending, bool *paused, struct error *error)
 {
     if (sending->options->on_deadline == ON_DEADLINE_PAUSE && !*paused) {
@@ -106,6 +117,7 @@ static int deadline_reached(struct sending *sending, bool *paused, struct error 
         return start_postcopy(sending, "the time is up: switch to post-copy", error);
     if (*paused)
         return 0;
+    sending->given_up = true;
     return error_set(
         error, STATUS_FAILED,
         "the copy did not converge by the deadline: the guest changes its memory faster "
@@ -165,9 +177,8 @@ int sending_watch(struct sending *sending, struct error *error)
         if (check_setup(sending, phase, error) < 0 || copies_check(sending, error) < 0 ||
             remote_keep(&sending->remote, error) < 0)
             return -1;
-        if (sending->options->interrupted != NULL && *sending->options->interrupted)
-            return error_set(error, STATUS_FAILED, "interrupted");
-        if (check_first_pass(sending, reply, error) < 0 ||
+        if (sending_check_interrupted(sending, error) < 0 ||
+            check_first_pass(sending, reply, error) < 0 ||
             (clock_passed(deadline) && deadline_reached(sending, &paused, error) < 0))
             return -1;
         bool lost = false;

@@ -192,6 +192,15 @@ static int need_runtime(const struct local *local, struct error *error)
                          : "nothing of it is here");
 }
 
+/* What abort and finish lead to: repeated they find it so. */
+static bool is_gone(const struct local *local, const char *action)
+{
+    const struct session *session = &local->session;
+
+    return (strcmp(action, "abort") == 0 || strcmp(action, "finish") == 0) &&
+           !session->has_runtime && !session->has_files && !session_is_live(session);
+}
+
 /* For the next command's --token -. */
 static int give_token(struct local *local, const char *token)
 {
@@ -232,6 +241,16 @@ static int commit(struct local *local, deadline_t deadline, struct error *error)
     return 0;
 }
 
+/* Has it gone back before, what is to be told is told again. */
+static int abort_source(struct session *session, struct error *error)
+{
+    deadline_t deadline = clock_deadline(LOCAL_MS);
+
+    if (local_has_gone_back(session) && session_is_live(session))
+        return source_continue(session, deadline, error);
+    return source_abort(session, deadline, error);
+}
+
 static int abort_side(struct local *local, struct error *error)
 {
     struct messages *warnings = &local->result->warnings;
@@ -245,7 +264,7 @@ static int abort_side(struct local *local, struct error *error)
         migration_phase_of(&local->session.runtime) == PHASE_SENDING)
         return local_recover(local, error); /* nobody else can end the new QEMU */
     AUTO_FREE char *token = memory_copy(migration_text(&local->session.runtime, "abort_token"));
-    if (source_abort(&local->session, clock_deadline(LOCAL_MS), error) < 0)
+    if (abort_source(&local->session, error) < 0)
         return -1;
     source_drop_stream(&local->session, clock_deadline(LOOK_MS));
     local_say(local, memory_format("aborted: the guest runs here; on the target: kvm-migrate %s "
@@ -261,6 +280,10 @@ static int run_stage(struct local *local, const char *action, struct error *erro
 
     if (strcmp(action, "recover") == 0)
         return local_recover(local, error);
+    if (is_gone(local, action)) {
+        local_say(local, memory_format("%s: nothing of it is here", action));
+        return 0;
+    }
     if (need_runtime(local, error) < 0)
         return -1;
     if (strcmp(action, "abort") == 0)

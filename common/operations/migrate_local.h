@@ -24,6 +24,8 @@ void local_say(struct local *local, char *text);
 
 /* migrate_recover.c: finish or undo; the other side is asked where it can be. */
 int local_recover(struct local *local, struct error *error);
+/* This source went back to running, and what the target is to be told is still recorded. */
+bool local_has_gone_back(const struct session *session);
 /* The source has committed: the target runs the guest, then this side ends. */
 int local_recover_committed(struct local *local, struct error *error);
 

@@ -275,6 +275,19 @@ struct migrate_disk_progress *copies_progress(const struct copies *copies)
     return disks;
 }
 
+static int check_deadline(struct sending *sending, struct error *error)
+{
+    enum migrate_on_deadline then = sending->options->on_deadline;
+
+    if (!clock_passed(sending->copy_end) ||
+        (then != ON_DEADLINE_NONE && then != ON_DEADLINE_CANCEL))
+        return 0;
+    sending->given_up = true;
+    return error_set(error, STATUS_FAILED,
+                     "the disks were not copied by the deadline; give it more time, or "
+                     "more --bandwidth");
+}
+
 int copies_watch(struct sending *sending, struct error *error)
 {
     size_t busy = sending->copies.count, before = busy;
@@ -289,12 +302,8 @@ int copies_watch(struct sending *sending, struct error *error)
         tell_progress(sending);
         if (busy != before)
             share_bandwidth(sending, before = busy);
-        if (sending->options->interrupted != NULL && *sending->options->interrupted)
-            return error_set(error, STATUS_FAILED, "interrupted");
-        if (clock_passed(sending->copy_end) && sending->options->on_deadline == ON_DEADLINE_CANCEL)
-            return error_set(error, STATUS_FAILED,
-                             "the disks were not copied by the deadline; give it more time, or "
-                             "more --bandwidth");
+        if (sending_check_interrupted(sending, error) < 0 || check_deadline(sending, error) < 0)
+            return -1;
         bool lost = false;
         if (busy > 0)
             json_decref(qmp_wait_event(sending->qmp, "BLOCK_JOB_READY", NULL, NULL,

@@ -4,6 +4,7 @@
 
 #include "kvm/base/error.h"
 #include "kvm/base/text.h"
+#include "kvm/base/transaction.h"
 #include "kvm/operations/migrate.h"
 
 static bool is(const char *action, const char *word)
@@ -27,20 +28,78 @@ static int check_target(const char *target, struct error *error)
     return 0;
 }
 
-/* A session carries what these need. */
-static int check_stage(const struct migrate_options *options, const char *action,
+/* An option that an action would ignore is refused: whoever has typed it means something by it. */
+struct given {
+    const char *option;
+    bool is_given;
+    const char *actions; /* that it means something to */
+};
+
+static bool has_action(const char *actions, const char *action)
+{
+    size_t length = strlen(action);
+
+    for (const char *at = actions; (at = strstr(at, action)) != NULL; at += length)
+        if ((at == actions || at[-1] == ' ') && (at[length] == '\0' || at[length] == ','))
+            return true;
+    return false;
+}
+
+static int check_given(const struct given *given, size_t count, const char *action,
                        struct error *error)
 {
-    const char *odd = options->tunnel               ? "--tunnel"
-                      : options->multifd > 0        ? "--multifd"
-                      : options->copy_disks != NULL ? "--copy-disks"
-                      : options->in_place           ? "--in-place"
-                      : options->postcopy           ? "--postcopy"
-                                                    : NULL;
+    for (size_t i = 0; i < count; i++)
+        if (given[i].is_given && !has_action(given[i].actions, action))
+            return error_set(error, STATUS_USAGE, "%s: takes no %s; that goes with: %s", action,
+                             given[i].option, given[i].actions);
+    return 0;
+}
 
-    if ((!is(action, "offer") && !is(action, "send")) || odd == NULL)
-        return 0;
-    return error_set(error, STATUS_USAGE, "%s goes with to only, whose session it needs", odd);
+static int check_action(const struct migrate_options *options, const char *action,
+                        struct error *error)
+{
+    static const char here[] = "to, check, rehearse", offered[] = "to, check, rehearse, offer",
+                      again[] = "to, check, rehearse, offer, recover",
+                      copying[] = "to, check, rehearse, send";
+    const struct given given[] = {
+        {"--remote", options->remote != NULL, "to, check, rehearse, recover, finish"},
+        {"--address", options->address != NULL, again},
+        {"--port", options->port >= 0, again},
+        {"--bandwidth", options->bandwidth_mib >= 0, again},
+        {"--downtime", options->downtime_ms >= 0, offered},
+        {"--deadline", options->deadline_ms >= 0, copying},
+        {"--on-deadline", options->on_deadline != ON_DEADLINE_NONE, copying},
+        {"--auto-converge", options->auto_converge, offered},
+        {"--postcopy", options->postcopy, here},
+        {"--multifd", options->multifd > 0, here},
+        {"--multifd-compression", options->multifd_compression != NULL, here},
+        {"--tls-x509", options->tls_x509 != NULL, offered},
+        {"--tunnel", options->tunnel, here},
+        {"--plain-tcp", options->plain_tcp, offered},
+        {"--non-live", options->non_live, "to, check, offer"},
+        {"--copy-disks", options->copy_disks != NULL, here},
+        {"--disk-path", options->disk_paths != NULL, here},
+        {"--disk-port", options->disk_port >= 0, here},
+        {"--overwrite-disks", options->overwrite_disks, here},
+        {"--in-place", options->in_place, "to, check, rehearse, serve"},
+        {"--token", options->token != NULL, "commit, abort, finish"},
+    };
+
+    return check_given(given, COUNT(given), action, error);
+}
+
+static int check_deadline(const struct migrate_options *options, const char *action,
+                          struct error *error)
+{
+    if (options->on_deadline != ON_DEADLINE_NONE && options->deadline_ms < 0)
+        return error_set(error, STATUS_USAGE, "--on-deadline goes with --deadline only");
+    if (is(action, "send") && options->on_deadline == ON_DEADLINE_POSTCOPY)
+        return error_set(error, STATUS_USAGE,
+                         "send: --on-deadline postcopy: post-copy needs the session of 'to'");
+    if (is(action, "rehearse") && options->on_deadline == ON_DEADLINE_PAUSE)
+        return error_set(error, STATUS_USAGE,
+                         "rehearse: --on-deadline pause: a rehearsal does not pause the guest");
+    return 0;
 }
 
 static int check_multifd(const struct migrate_options *options, struct error *error)
@@ -126,8 +185,6 @@ static int check_in_place(const struct migrate_options *options, const char *act
 
     if (!options->in_place || is(action, "serve"))
         return 0;
-    if (!migrate_takes_target(action))
-        return error_set(error, STATUS_USAGE, "--in-place goes with to, check and rehearse only");
     if (!is(options->target, "localhost"))
         return error_set(error, STATUS_USAGE,
                          "--in-place: the guest stays on this node, so the target is localhost "
@@ -142,9 +199,10 @@ int migrate_check_options(const struct migrate_options *options, const char *act
                           struct error *error)
 {
     if ((migrate_takes_target(action) && check_target(options->target, error) < 0) ||
+        check_action(options, action, error) < 0 || check_deadline(options, action, error) < 0 ||
         check_multifd(options, error) < 0 || check_postcopy(options, error) < 0 ||
         check_connection(options, error) < 0 || check_disks(options, error) < 0 ||
         check_in_place(options, action, error) < 0)
         return -1;
-    return check_stage(options, action, error);
+    return 0;
 }

@@ -307,13 +307,20 @@ static int recover_sending(struct local *local, struct error *error)
     return tell_target(local, "undone: the guest runs here", error);
 }
 
+bool local_has_gone_back(const struct session *session)
+{
+    const struct runtime *runtime = &session->runtime;
+
+    return session->has_runtime && migration_phase_of(runtime) == PHASE_NONE &&
+           migration_side_of(runtime) == MIGRATION_SOURCE &&
+           migration_text(runtime, "abort_token") != NULL;
+}
+
 int local_recover(struct local *local, struct error *error)
 {
     const struct runtime *runtime = &local->session.runtime;
 
-    if (local->session.has_runtime && migration_phase_of(runtime) == PHASE_NONE &&
-        migration_side_of(runtime) == MIGRATION_SOURCE &&
-        migration_text(runtime, "abort_token") != NULL)
+    if (local_has_gone_back(&local->session))
         return tell_target(local, "undone before: the guest runs here", error);
     if (!local->session.has_runtime || migration_phase_of(runtime) == PHASE_NONE) {
         local_say(local, memory_copy("nothing to recover: no migration is under way here"));

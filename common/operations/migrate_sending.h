@@ -41,6 +41,7 @@ struct sending {
     bool recorded;         /* "sending" is on our disk */
     bool committed;
     bool postcopy; /* QEMU was told to switch to it */
+    bool given_up; /* by us or our user: what QEMU there says of that is no cause */
     char commit_token[33], abort_token[33];
     char vote_token[33];   /* without a session: what the vote is told by; else "" */
     json_t *last;          /* query-migrate at the end */
@@ -75,6 +76,8 @@ int sending_measure(struct sending *sending, struct error *error);
 /* migrate_copy.c: from `migrate` to the pause. */
 int sending_begin(struct sending *sending, struct error *error);
 int sending_watch(struct sending *sending, struct error *error);
+/* Ctrl-C, which is an error then. */
+int sending_check_interrupted(struct sending *sending, struct error *error);
 /* query-migrate's reply (or NULL) and its phase "failed" or "cancelled" as an error; returns -1. */
 int sending_copy_failed(const json_t *reply, const char *phase, struct error *error);
 

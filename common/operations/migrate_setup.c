@@ -24,8 +24,9 @@ static void add_capability(json_t *list, const char *name, bool on)
 
 bool migrate_is_non_live(const struct instance *instance, const struct migrate_options *options)
 {
-    return options->non_live ||
-           strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0;
+    return !options->rehearse && /* which promises that the guest does not stand */
+           (options->non_live ||
+            strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0);
 }
 
 static bool has_word(const char *words, const char *word)

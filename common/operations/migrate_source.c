@@ -135,7 +135,7 @@ static void tell_undone(const struct sending *sending, const json_t *answer, boo
 {
     /* An incoming QEMU tells what went wrong in its messages only. */
     const char *words = json_text(answer, "words");
-    if (words != NULL && words[0] != '\0')
+    if (words != NULL && words[0] != '\0' && !sending->given_up)
         error_append(error, "; QEMU on the target said: %s", words);
     if (dead)
         error_append(

@@ -54,11 +54,12 @@ struct qmp *target_monitor(const struct session *session, deadline_t deadline, s
     return qmp_connect_peer(path, session->process.pid, true, deadline, error);
 }
 
-/* Routed NICs get their route when the guest is here; the others have been set up on accept. */
-static void set_up_routed(const struct session *session, deadline_t deadline,
-                          struct messages *warnings)
+/* Routed NICs get their route when the guest is here, once; the others have been set up on accept. */
+static void set_up_routed(struct session *session, deadline_t deadline, struct messages *warnings)
 {
     const struct instance *instance = &session->runtime.instance;
+    bool changed = false;
+    struct error unrecorded = {0};
 
     for (size_t i = 0; i < instance->nic_count; i++) {
         const struct nic *nic = &instance->nics[i];
@@ -67,9 +68,15 @@ static void set_up_routed(const struct session *session, deadline_t deadline,
         if (tap == NULL)
             continue;
         if (network_write_tap(session->rundir, session->name, i, nic->uuid, tap, &error) < 0 ||
-            network_ifup(instance, i, tap, session->node->path, deadline, &error) < 0)
+            network_ifup(instance, i, tap, session->node->path, deadline, &error) < 0) {
             messages_add(warnings, "nics[%zu]: %s", i, error.text);
+            continue;
+        }
+        migration_forget_tap(&session->runtime, nic->uuid);
+        changed = true;
     }
+    if (changed && runtime_commit(session->rundir, &session->runtime, &unrecorded) < 0)
+        messages_add(warnings, "%s; a repeated commit would run ifup again", unrecorded.text);
 }
 
 /* A guest that runs already takes `cont` as well. */
@@ -282,8 +289,12 @@ int target_vote(struct session *session, struct qmp *qmp, int stream, deadline_t
         rule = migration_rule(MIGRATION_TARGET, PHASE_HALF, STAGE_VOTE_HALF);
     if (rule == NULL)
         return migration_out_of_order(runtime, STAGE_VOTE, error);
-    if (rule->need == NEED_NOTHING)
-        return 0;
+    if (rule->need ==
+        NEED_NOTHING) /* what it has voted for may be gone: then the source must not commit any more */
+        return session_is_live(session) &&
+                       !process_wait_gone(session->process.pidfd, clock_deadline(0))
+                   ? 0
+                   : qemu_has_ended(session, error);
     if (qmp == NULL)
         qmp = own = target_monitor(session, deadline, error);
     if (qmp == NULL)

@@ -130,6 +130,11 @@ const char *migration_tap(const struct runtime *runtime, const char *uuid)
     return json_text(json_member(record_of(runtime), "taps"), uuid);
 }
 
+void migration_forget_tap(struct runtime *runtime, const char *uuid)
+{
+    json_object_del(json_member(record_of(runtime), "taps"), uuid);
+}
+
 json_t *migration_disks(const struct runtime *runtime)
 {
     json_t *disks = json_member(record_of(runtime), "disks");

@@ -339,3 +339,51 @@ post target OP_INSTANCE_MIGRATE web1
 post source OP_INSTANCE_MIGRATE web1"
     expect_equal "$(on b qmp web1 query-status | jq -r .status)" running
 }
+
+@test "an option that an action would ignore is refused" {
+    local words
+    while read -r words; do
+        # shellcheck disable=SC2086
+        suite kvm-migrate web1 $words </dev/null
+        expect_status 2
+        expect_error "takes no --"
+        expect_error "that goes with: "
+    done <<'END'
+status --copy-disks
+status --remote true
+cancel --bandwidth 5
+recover --tunnel
+recover --deadline 5
+vote --token x
+commit --bandwidth 5
+abort --remote true
+finish --address node2
+accept --port 0
+send --bandwidth 5
+send --token x
+offer node2 --deadline 5
+offer node2 --multifd 2
+to node2 --token x
+rehearse node2 --non-live
+serve --tunnel
+pipe --port 0
+END
+    suite kvm-migrate web1 to node2 --on-deadline pause
+    expect_status 2
+    expect_error "--on-deadline goes with --deadline only"
+    suite kvm-migrate web1 rehearse node2 --deadline 5 --on-deadline pause
+    expect_status 2
+    suite kvm-migrate web1 send --deadline 5 --on-deadline postcopy </dev/null
+    expect_status 2
+    suite kvm-migrate web1 offer node2 --dry-run
+    expect_status 2
+}
+
+@test "a rehearsal copies while the guest runs, also of an instance that is else migrated paused" {
+    two_nodes
+    empty '.hvparams.migration_mode = "non-live"'
+    migrate a rehearse
+    expect_status 0
+    expect_equal "$(run_state a)" running
+    expect_equal "$(grep -oE '"(STOP|active)"' "$TEST_DIR/a/events/web1.jsonl" | head -n 1)" '"active"'
+}

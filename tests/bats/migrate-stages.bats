@@ -89,6 +89,8 @@ out_of_order() { # a|b ACTION INPUT ARG…
     expect_status 0
     stage a finish "$TEST_DIR/arrived" --token -
     expect_status 0
+    stage a finish "$TEST_DIR/arrived" --token -
+    expect_status 0
     expect_runs_on b
     expect_no_double_run
     [[ ! -e $(secrets_of b) ]]
@@ -328,8 +330,14 @@ END
     has_connected
     stage a abort "" --json
     keep abort
+    stage a abort "" --json # said again
+    expect_status 0
+    expect_equal "$(jq -c '.[0].token' <<<"$output")" "$(jq -c '.[0].token' "$TEST_DIR/abort")"
     stage b abort "$TEST_DIR/abort" --token -
     expect_status 0
+    stage b abort "$TEST_DIR/abort" --token -
+    expect_status 0
+    expect_output "nothing of it is here"
     on a suite kvm-migrate web1 recover --remote "$(remote_to b)"
     expect_status 0
     expect_runs_on a
@@ -350,4 +358,82 @@ END
     expect_status 2
     expect_error "disks"
     on b expect_nothing_left web1
+}
+
+@test "a target that has died after its vote does not vote again, and the source goes back" {
+    begin
+    offer
+    accept
+    stage a send "$TEST_DIR/accepted"
+    expect_status 0
+    has_connected
+    stage b vote ""
+    expect_status 0
+    kill -KILL "$(on b qemu_pid web1)"
+    wait_until 10 on_b_is_dead
+    stage b vote ""
+    expect_status 1
+    expect_error "the QEMU that was to take the guest has ended"
+    on a suite kvm-migrate web1 recover --remote "$(remote_to b)"
+    expect_status 0
+    expect_runs_on a
+}
+
+on_b_is_dead() {
+    [[ $(run_state b) == dead ]]
+}
+
+@test "a routed NIC is set up once, also when the commit is repeated" {
+    two_nodes
+    suite kvm-start "$(empty_definition web1 '.nics = [{ip: "10.8.0.5", nicparams: {mode: "routed", link: "100"}}]')"
+    expect_status 0
+    printf '#!/bin/sh\necho up >>%s\n' "$TEST_DIR/ups" >"$TEST_DIR/conf-b/kvm-ifup-custom"
+    chmod 0755 "$TEST_DIR/conf-b/kvm-ifup-custom"
+    offer
+    accept
+    stage a send "$TEST_DIR/accepted"
+    has_connected
+    stage b vote "" --json
+    keep vote
+    stage a commit "$TEST_DIR/vote" --token - --json
+    keep commit
+    for _ in 1 2; do
+        stage b commit "$TEST_DIR/commit" --token -
+        expect_status 0
+    done
+    expect_equal "$(cat "$TEST_DIR/ups")" up
+    stage a finish "$TEST_DIR/commit" --token -
+    expect_status 0
+    expect_runs_on b
+}
+
+@test "a send that is taken up while its guest is paused for the copy lets it run on when it goes back" {
+    local status=0
+    begin
+    stage a offer "" 10.9.0.2 --port 0 --non-live
+    expect_status 0
+    keep offer
+    accept
+    ip netns exec "$(namespace_of_node a)" tc qdisc add dev "$(link_of a)" root tbf rate 800kbit burst 64kb latency 100ms
+    migrate_stage_behind
+    wait_until 30 is_copying a
+    kill -KILL "$tool"
+    has_connected
+    migrate_stage_behind
+    wait_until 30 drives "$tool"
+    kill -INT "$tool"
+    wait "$tool" || status=$?
+    expect_equal "$status" 1
+    expect_equal "$(run_state a)" running
+    expect_equal "$(jq -r '.[4].state' "$TEST_DIR/a/conf/web1.runtime")" running
+}
+
+migrate_stage_behind() { # send on a
+    KVM_RUN_DIR=$TEST_DIR/a KVM_CONF_DIR=$TEST_DIR/conf-a ip netns exec "$(namespace_of_node a)" "$BUILD/kvm-migrate" web1 send \
+        <"$TEST_DIR/accepted" 2>"$TEST_DIR/send.err" 3>&- &
+    tool=$!
+}
+
+drives() { # PID
+    "$BUILD/kvm-migrate" web1 status 2>&1 | grep -q "driven by kvm-migrate pid $1 "
 }

@@ -192,6 +192,7 @@ there_and_back() { # OPTION…
     expect_status 1
     expect_error "interrupted"
     expect_error "the guest runs here as before"
+    expect_no_error "QEMU on the target said" # it was us
     expect_runs_on a
     expect_mark
     suite kvm-migrate web1 cancel

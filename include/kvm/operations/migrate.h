@@ -13,7 +13,13 @@
 #include "kvm/state/node.h"
 #include "kvm/state/rundir.h"
 
-enum migrate_on_deadline { ON_DEADLINE_CANCEL, ON_DEADLINE_PAUSE, ON_DEADLINE_POSTCOPY };
+/* NONE: not said, which is cancel. */
+enum migrate_on_deadline {
+    ON_DEADLINE_NONE,
+    ON_DEADLINE_CANCEL,
+    ON_DEADLINE_PAUSE,
+    ON_DEADLINE_POSTCOPY
+};
 
 /* A disk that travels (--copy-disks). */
 struct migrate_disk_progress {
@@ -57,6 +63,7 @@ struct migrate_options {
     bool in_place; /* a new QEMU on this node */
     bool non_live;
     bool rehearse;
+    const char *token;  /* --token as typed */
     int64_t timeout_ms; /* of everything but the copy */
     int64_t wait_lock_ms;
     const volatile sig_atomic_t *interrupted; /* Ctrl-C */
@@ -68,7 +75,7 @@ struct migrate_options {
 
 /* to, check, rehearse, offer: a TARGET follows. */
 bool migrate_takes_target(const char *action);
-/* Which options go together, and with the action; as typed, multifd_compression NULL when it was not. STATUS_USAGE. */
+/* Which options go with the action, and together; as typed, multifd_compression NULL when it was not. STATUS_USAGE. */
 int migrate_check_options(const struct migrate_options *options, const char *action,
                           struct error *error);
 /* What the other side's stage has printed, on standard input: accept and send want a document, one line; new reference. */

@@ -109,6 +109,7 @@ void migration_clear(struct runtime *runtime);
 /* Taps of routed NICs, which are set up only when the guest has come. */
 void migration_note_tap(struct runtime *runtime, const char *uuid, const char *tap);
 const char *migration_tap(const struct runtime *runtime, const char *uuid);
+void migration_forget_tap(struct runtime *runtime, const char *uuid); /* it has been set up */
 
 /* Disks that travel with the guest, by uuid; NULL when none do. Source: {"mirror", "path"}. Target: {"path"}, and for a
  * file that was made for it {"inode", "born"}, which alone may be removed again. */
