@@ -301,13 +301,48 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
     }
 }
 
+/* Half a question is the last that was said: the target sees its end, and does nothing by it. */
+static int give_up(struct remote *remote, bool interrupted, struct error *error)
+{
+    memory_close(&remote->to);
+    remote->to = -1;
+    return error_set(error, STATUS_INCOMPLETE, "%s",
+                     interrupted ? "interrupted" : "the target does not listen");
+}
+
+/* Some questions are longer than what lies between us and a target that has stopped reading. */
+static int send_line(struct remote *remote, const char *line, struct error *error)
+{
+    deadline_t deadline = clock_deadline(MIGRATE_ANSWER_MS);
+    size_t left = strlen(line);
+
+    while (left > 0) {
+        ssize_t sent = send(remote->to, line, left, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent > 0) {
+            line += sent;
+            left -= (size_t)sent;
+            continue;
+        }
+        if (sent < 0 && errno != EAGAIN && errno != EINTR)
+            return tell_end_and_words(remote, error);
+        bool interrupted = remote->interrupted != NULL && *remote->interrupted;
+        if (interrupted || clock_passed(deadline))
+            return give_up(remote, interrupted, error);
+        struct pollfd wait = {.fd = remote->to, .events = POLLOUT};
+        poll(&wait, 1, INTERRUPT_MS);
+    }
+    return 0;
+}
+
 int remote_question(struct remote *remote, const json_t *question, struct error *error)
 {
     AUTO_JSON json_t *numbered = memory_json(json_copy((json_t *)(uintptr_t)question));
 
     json_object_set_new(numbered, "number", memory_json(json_integer(++remote->asked)));
-    if (remote_write(remote->to, numbered) < 0)
-        return tell_end_and_words(remote, error);
+    AUTO_FREE char *text = json_compact(numbered);
+    AUTO_FREE char *line = memory_format("%s\n", text);
+    if (send_line(remote, line, error) < 0)
+        return -1;
     remote->unanswered++;
     return 0;
 }

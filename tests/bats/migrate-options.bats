@@ -387,3 +387,40 @@ END
     expect_equal "$(run_state a)" running
     expect_equal "$(grep -oE '"(STOP|active)"' "$TEST_DIR/a/events/web1.jsonl" | head -n 1)" '"active"'
 }
+
+@test "a target that stops reading in the middle of a long question does not hold the source: Ctrl-C is heard" {
+    two_nodes
+    empty '.tags = [range(4000) | "tag-\(.)-" + ("x" * 100)]'
+    cat >"$TEST_DIR/deaf" <<END
+#!/usr/bin/env python3
+import os, subprocess, sys, time
+serve = subprocess.Popen(["$(remote_to b)", *sys.argv[1:]], stdin=subprocess.PIPE)
+line = b""
+while not line.endswith(b"\\n"):
+    line += os.read(0, 1)
+serve.stdin.write(line)
+serve.stdin.flush()
+open("$TEST_DIR/is_deaf", "w").close()
+time.sleep(60)
+END
+    chmod +x "$TEST_DIR/deaf"
+    REMOTE=$TEST_DIR/deaf migrate_behind a to
+    wait_until 30 test -e "$TEST_DIR/is_deaf"
+    wait_until 30 waits_to_send
+    kill -INT "$tool"
+    wait_until 15 has_ended "$tool"
+    migrate_end
+    expect_status 5
+    expect_error "interrupted"
+    expect_error "the guest runs here"
+    expect_equal "$(run_state a)" running
+}
+
+# The unix socket's buffer is full.
+waits_to_send() {
+    [[ $(ip netns exec "$(namespace_of_node a)" ss -Hxp | grep "pid=$tool," | awk '{ if ($4 > most) most = $4 } END { print most + 0 }') -gt 100000 ]]
+}
+
+has_ended() { # PID
+    ! kill -0 "$1" 2>/dev/null
+}
