@@ -97,6 +97,12 @@ int monitor_find(const struct rundir *rundir, const char *name, struct qemu_proc
             return error_prefix(error, "%s/pid/%s", rundir->path, name);
         clock_sleep_ms(1);
     }
+    uint64_t own;
+    if (!process_start_time(getpid(), &own))
+        return error_set(error, STATUS_FAILED,
+                         "%s/pid/%s is locked, but /proc can't be read: whether the instance runs "
+                         "is not known; mount -t proc proc /proc",
+                         rundir->path, name);
     return error_set(error, STATUS_FAILED, "%s/pid/%s: its lock changes hands without end",
                      rundir->path, name);
 }

@@ -285,3 +285,16 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(100); open(sys
     expect_status 2
     expect_error "instance name"
 }
+
+@test "without /proc it is told that nothing can be known, and nothing is done" {
+    local words said
+    suite kvm-start --paused "$(empty_definition web1)"
+    expect_status 0
+    for words in "kvm-stop --force web1" "kvm-cleanup web1" "kvm-start $TEST_DIR/web1.json"; do
+        status=0
+        said=$(unshare -m sh -c "mount -t tmpfs none /proc && exec $BUILD/$words" 2>&1 3>&-) || status=$?
+        expect_status 1
+        [[ $said == *"$RUN_DIR/pid/web1 is locked, but /proc can't be read"* ]] || fail "$said"
+    done
+    qemu_lives web1
+}
