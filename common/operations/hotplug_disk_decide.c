@@ -117,11 +117,10 @@ int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct e
     struct hotplug *hotplug = plug->hotplug;
     AUTO_JSON json_t *object = memory_json(json_deep_copy(given));
     AUTO_MESSAGES struct messages problems = {0};
-    int64_t wanted = json_number(object, "slot", -1);
+    int64_t wanted;
 
-    if (json_member(object, "slot") != NULL && !json_is_integer(json_member(object, "slot")))
-        return error_set(error, STATUS_USAGE, "slot: must be a number from 3 to 31");
-    json_object_del(object, "slot");
+    if (plug_read_slot(object, &wanted, error) < 0)
+        return -1;
     /* Limits stand in params, where a runtime file has room for them. */
     hotplug_move_keys(object, hotplug_io_keys, "params");
     /* The slots are looked at before the new disk is there, which has no place yet. */

@@ -80,14 +80,14 @@ int nic_adding_decide(struct nic_adding *adding, const json_t *given, struct err
     struct plug *plug = &adding->plug;
     struct hotplug *hotplug = plug->hotplug;
     AUTO_JSON json_t *object = memory_json(json_deep_copy(given));
-    int64_t wanted = json_number(object, "slot", -1), queues = json_number(object, "queues", -1);
+    int64_t wanted, queues = json_number(object, "queues", -1);
 
-    for (int i = 0; number_keys[i] != NULL; i++) {
-        const json_t *value = json_member(object, number_keys[i]);
-        if (value != NULL && !json_is_integer(value))
-            return error_set(error, STATUS_USAGE, "%s: must be a number", number_keys[i]);
-        json_object_del(object, number_keys[i]);
-    }
+    if (plug_read_slot(object, &wanted, error) < 0)
+        return -1;
+    const json_t *value = json_member(object, "queues");
+    if (value != NULL && !json_is_integer(value))
+        return error_set(error, STATUS_USAGE, "queues: must be a number");
+    json_object_del(object, "queues");
     hotplug_move_nicparams(object);
     if (hotplug_slots(hotplug, &plug->slots, error) < 0 || append_nic(hotplug, object, error) < 0)
         return -1;

@@ -37,6 +37,20 @@ static void place(struct plug *plug, const char *driver, const char *id)
     plug->id = json_text(json_member(plug->object, "hvinfo"), "id");
 }
 
+int plug_read_slot(json_t *object, int64_t *wanted, struct error *error)
+{
+    const json_t *value = json_member(object, "slot");
+
+    *wanted = value != NULL ? json_number(object, "slot", 0) : -1;
+    if (value != NULL && (*wanted < SLOTS_RESERVED || *wanted >= SLOTS_COUNT)) {
+        AUTO_FREE char *text = json_compact(value);
+        return error_set(error, STATUS_USAGE, "slot: %s is not a number from %d to %d", text,
+                         SLOTS_RESERVED, SLOTS_COUNT - 1);
+    }
+    json_object_del(object, "slot");
+    return 0;
+}
+
 int plug_choose_slot(struct plug *plug, const char *kind, const char *driver, int64_t wanted,
                      struct error *error)
 {

@@ -26,6 +26,9 @@ struct plug {
 
 const char *plug_uuid(const struct plug *plug);
 
+/* What the caller wants as "slot", which is taken out of the object; -1: the first free one. */
+int plug_read_slot(json_t *object, int64_t *wanted, struct error *error);
+
 /* Take the slot `wanted`, or with -1 the first free one of plug->slots, and write the device's place into its hvinfo.
  * `kind` is "disk" or "nic". */
 int plug_choose_slot(struct plug *plug, const char *kind, const char *driver, int64_t wanted,

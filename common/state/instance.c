@@ -257,7 +257,7 @@ int instance_parse(const json_t *definition, const char *source, const json_t *d
     *instance = (struct instance){
         .maxmem_mib = MEMORY_DEFAULT_MIB, .minmem_mib = MEMORY_DEFAULT_MIB, .vcpus = 1};
     if (!json_is_object(definition)) {
-        messages_add(problems, "%s: must be an object, not a %s", source,
+        messages_add(problems, "%s: must be an object, it is: %s", source,
                      json_type_name(definition));
         return -1;
     }

@@ -116,6 +116,14 @@ would() { # "ACTION…" COMMAND…: a dry run of it tells these commands in this
     suite kvm-hotplug web1 add-disk path="$image" slot=4
     expect_status 3
     expect_error "slot 4 is taken"
+    for slot in 2 32 77; do
+        suite kvm-hotplug web1 add-disk path="$image" slot=$slot
+        expect_status 2
+        expect_error "slot: $slot is not a number from 3 to 31"
+        suite kvm-hotplug web1 add-nic link=br0 slot=$slot
+        expect_status 2
+        expect_error "slot: $slot is not a number from 3 to 31"
+    done
     hotplug web1 add-disk path="$image" --json
     expect_json '.[0].slot == 5'
     guest_until web1 '[ -b /dev/vda ]'
