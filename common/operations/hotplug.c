@@ -147,7 +147,9 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
     if (check_state(hotplug, error) < 0)
         return -1;
     if (hotplug->qmp == NULL)
-        return error_set(error, unreachable.status, "%s", unreachable.text);
+        return error_set(error, unreachable.status,
+                         "%s; 'kvm-info %s' shows more, 'kvm-stop --force %s' ends it",
+                         unreachable.text, hotplug->name, hotplug->name);
     if (monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
         return -1;
     if (looking)

@@ -85,8 +85,11 @@ static int start_live(struct start *start, struct session *session, struct error
         return -1;
     AUTO_QMP struct qmp *qmp = monitor_open(&start->rundir, session->name, RUNDIR_QMP,
                                             &session->process, start->deadline, error);
-    if (qmp == NULL || monitor_status(qmp, start->deadline, status, error) < 0)
-        return error_prefix(error, "it runs (pid %d)", (int)session->process.pid);
+    if (qmp == NULL || monitor_status(qmp, start->deadline, status, error) < 0) {
+        error_prefix(error, "it runs (pid %d)", (int)session->process.pid);
+        return error_append(error, "; 'kvm-info %s' shows more, 'kvm-stop --force %s' ends it",
+                            session->name, session->name);
+    }
     tell_process(start, runtime);
     bool waits = strcmp(status, "prelaunch") == 0;
     if (!waits && session->runtime.state == RUNTIME_REBOOTING && !start->options->dry_run) {

@@ -693,3 +693,19 @@ expect_powerless() { # NAME UID
     done
     [[ $undone -gt 2 ]] || fail "no limit was too low"
 }
+
+@test "a QEMU that does not answer: start and hotplug say what to look at, and what ends it" {
+    local file
+    file=$(empty_definition web1)
+    start_paused "$file"
+    kill -STOP "$(qemu_pid web1)"
+    suite kvm-start --timeout 1 "$file"
+    expect_status 6
+    expect_error "'kvm-info web1' shows more, 'kvm-stop --force web1' ends it"
+    suite kvm-hotplug --timeout 1 web1 set-link 0 up
+    expect_status 1 # nothing was begun
+    expect_error "'kvm-stop --force web1' ends it"
+    suite kvm-stop --force web1
+    expect_status 0
+    expect_nothing_left web1
+}
