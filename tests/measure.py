@@ -21,6 +21,7 @@ DIR, BUILD, ROUNDS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 RUN = os.environ["KVM_RUN_DIR"]
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 ENTRIES = 1000
+NOBODY = 4194305  # above the highest pid that Linux gives
 peaks = {}
 
 
@@ -176,7 +177,7 @@ def fill_run_directory():
         name = f"i{number:04}"
         for directory, ending in (("conf", ".runtime"), ("pid", ""), ("events", ".jsonl")):
             with open(f"{RUN}/{directory}/web1{ending}", encoding="utf-8") as file:
-                text = file.read().replace("web1", name)
+                text = re.sub(r'"pid": ?\d+', f'"pid": {NOBODY}', file.read().replace("web1", name))
             path = f"{RUN}/{directory}/{name}{ending}"
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
