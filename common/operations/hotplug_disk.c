@@ -65,8 +65,8 @@ static int pass_descriptor(void *plan, struct error *error)
     const struct qmp_request both[] = {
         {"add-fd", peripheral_add_fd_arguments(plug->id, adding->set)},
         {"blockdev-add", block_node(adding)}};
-    qmp_ahead(hotplug->qmp, both, COUNT(both), adding->image);
-    qmp_prepare(hotplug->qmp, "device_add", plug->frontend(plug));
+    qmp_ahead_prepare(hotplug->qmp, both, COUNT(both), adding->image, "device_add",
+                      plug->frontend(plug));
     if (peripheral_add_fd(hotplug->qmp, adding->image, plug->id, hotplug->deadline, &adding->set,
                           error) == 0)
         return 0;

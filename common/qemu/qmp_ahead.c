@@ -93,10 +93,24 @@ static char *write_down(struct qmp *qmp, const struct qmp_request *request)
     return ahead_write(qmp, message, &early->id);
 }
 
-static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count,
-                       int descriptor)
+/* All but the end. */
+static char *write_part(struct qmp *qmp, const struct qmp_request *request)
 {
-    bool prepared = qmp->prepared.request.command != NULL;
+    AUTO_JSON json_t *message = memory_json(json_pack("{s:O*}", "arguments", request->arguments));
+    struct qmp_early *prepared = &qmp->prepared;
+
+    *prepared = (struct qmp_early){.request = *request, .id = qmp_number(qmp, message)};
+    json_incref(prepared->request.arguments);
+    AUTO_FREE char *text = json_compact(message);
+    text[strlen(text) - 1] = '\0';
+    return memory_format("%s,\"execute\":\"", text);
+}
+
+/* `last` is only prepared; NULL: nothing is. */
+static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count,
+                       int descriptor, const struct qmp_request *last)
+{
+    bool pending = qmp->prepared.request.command != NULL;
     AUTO_FREE char *text = memory_copy("");
 
     for (size_t i = 0; i < count; i++) {
@@ -104,44 +118,52 @@ static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size
         AUTO_FREE char *before = text;
         text = memory_format("%s%s", before, line);
     }
+    if (last != NULL) {
+        AUTO_FREE char *part = write_part(qmp, last);
+        AUTO_FREE char *before = text;
+        text = memory_format("%s%s", before, part);
+    }
     size_t length = strlen(text);
     size_t sent =
         qmp_send(qmp, text, length, &descriptor, descriptor >= 0 ? 1 : 0, clock_deadline(SEND_MS));
     if (sent == length)
         return;
     qmp_forget_ahead(qmp);
-    if (sent > 0 || prepared)
+    drop(&qmp->prepared);
+    if (sent > 0 || pending)
         qmp_lose(qmp,
                  "a command was sent in part"); /* whatever followed would be read as its end */
 }
 
-void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor)
+static void ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor,
+                  const struct qmp_request *last)
 {
     qmp_forget_ahead(qmp);
     if (qmp->oob && count <= QMP_AHEAD_MAX && qmp_read(qmp))
-        send_ahead(qmp, requests, count, descriptor);
+        send_ahead(qmp, requests, count, descriptor, last);
     for (size_t i = 0; i < count; i++)
         json_decref(requests[i].arguments);
 }
 
+void qmp_ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor)
+{
+    ahead(qmp, requests, count, descriptor, NULL);
+}
+
+void qmp_ahead_prepare(struct qmp *qmp, const struct qmp_request *requests, size_t count,
+                       int descriptor, const char *command, json_t *arguments)
+{
+    const struct qmp_request last = {command, arguments};
+
+    ahead(qmp, requests, count, descriptor, &last);
+    json_decref(arguments);
+}
+
 void qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments)
 {
-    AUTO_JSON json_t *message = memory_json(json_pack("{s:O*}", "arguments", arguments));
-    struct qmp_early *prepared = &qmp->prepared;
+    const struct qmp_request last = {command, arguments};
 
-    if (!qmp->oob || prepared->request.command != NULL) {
-        json_decref(arguments);
-        return;
-    }
-    *prepared = (struct qmp_early){.request = {command, arguments}, .id = qmp_number(qmp, message)};
-    AUTO_FREE char *text = json_compact(message);
-    text[strlen(text) - 1] = '\0';
-    AUTO_FREE char *part = memory_format("%s,\"execute\":\"", text);
-    size_t length = strlen(part);
-    size_t sent = qmp_send(qmp, part, length, NULL, 0, clock_deadline(SEND_MS));
-    if (sent == length)
-        return;
-    drop(prepared);
-    if (sent > 0)
-        qmp_lose(qmp, "a command was sent in part");
+    if (qmp->oob && qmp->prepared.request.command == NULL)
+        send_ahead(qmp, NULL, 0, -1, &last);
+    json_decref(arguments);
 }

@@ -549,8 +549,7 @@ TEST(prepared, "a prepared command is executed by its call, and never without it
     AUTO_FAKE struct fake fake = fake_begin("");
     AUTO_QMP struct qmp *qmp = qmp_connect(fake.socket, true, generous(), &error);
     CHECK(qmp != NULL);
-    qmp_ahead(qmp, questions, 1, -1);
-    qmp_prepare(qmp, "device_add", device("one"));
+    qmp_ahead_prepare(qmp, questions, 1, -1, "device_add", device("one"));
     qmp_prepare(qmp, "device_add", device("never")); /* one at a time */
     AUTO_JSON json_t *result = NULL;
     CHECK_TEXT(status_now(qmp, &result), "running");

@@ -91,6 +91,9 @@ void qmp_forget_ahead(struct qmp *qmp); /* drop what was not taken */
  * an answer is known. The arguments are stolen. Only where qmp_ahead sends.
  */
 void qmp_prepare(struct qmp *qmp, const char *command, json_t *arguments);
+/* Both in one write. With two, the first may wake QEMU on this processor, and the other waits for it to be done. */
+void qmp_ahead_prepare(struct qmp *qmp, const struct qmp_request *requests, size_t count,
+                       int descriptor, const char *command, json_t *arguments);
 
 /* Out of band (exec-oob), for yank and migrate-pause while an in-band command hangs. Needs a connection
  * made with `oob` to a server that offers it; else QMP_REFUSED. */
