@@ -233,7 +233,9 @@ static enum qmp_outcome call(struct qmp *qmp, const char *command, json_t *messa
                              const int *descriptors, size_t count, deadline_t deadline,
                              json_t **result, struct error *error)
 {
-    enum qmp_outcome outcome = QMP_DONE;
+    enum qmp_outcome outcome = qmp_settle(qmp, deadline, error);
+    if (outcome != QMP_DONE)
+        return outcome;
     qmp->error_class[0] = '\0';
     if (!ahead_take(qmp, message)) {
         qmp_forget_ahead(qmp);
@@ -278,10 +280,7 @@ enum qmp_outcome qmp_call_fds(struct qmp *qmp, const char *command, json_t *argu
                   count, (int)DESCRIPTORS_MAX);
         return QMP_REFUSED;
     }
-    enum qmp_outcome settled = qmp_settle(qmp, deadline, error);
-    return settled != QMP_DONE
-               ? settled
-               : call(qmp, command, message, descriptors, count, deadline, result, error);
+    return call(qmp, command, message, descriptors, count, deadline, result, error);
 }
 
 enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *arguments,
@@ -298,9 +297,7 @@ enum qmp_outcome qmp_call_oob(struct qmp *qmp, const char *command, json_t *argu
         error_set(error, STATUS_FAILED, "%s: this connection takes nothing out of band", command);
         return QMP_REFUSED;
     }
-    enum qmp_outcome settled = qmp_settle(qmp, deadline, error);
-    return settled != QMP_DONE ? settled
-                               : call(qmp, command, message, NULL, 0, deadline, result, error);
+    return call(qmp, command, message, NULL, 0, deadline, result, error);
 }
 
 const char *qmp_error_class(const struct qmp *qmp)
