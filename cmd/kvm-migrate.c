@@ -130,6 +130,22 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
+/* Before anything is begun. The source's Ctrl-C is not the target's: to a `serve` on the same terminal the source tells
+ * what follows from it. */
+static void hear_signals(const char *action)
+{
+    struct sigaction interrupt = {.sa_handler = on_interrupt}, before;
+    bool serves = strcmp(action, "serve") == 0;
+
+    if (!serves)
+        sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &interrupt, NULL);
+    /* The way on which somebody has come here from the source may end. */
+    if ((serves || strcmp(action, "accept") == 0) && sigaction(SIGHUP, NULL, &before) == 0 &&
+        before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &interrupt, NULL);
+}
+
 static void observe(const char *what)
 {
     log_detail("%s", what);
@@ -314,10 +330,11 @@ static enum status run(struct job *job, struct error *error)
         log_error("%s", error->text);
         return error->status;
     }
+    if (strcmp(action, "pipe") != 0 && strcmp(action, "offer") != 0)
+        hear_signals(action);
     if (strcmp(action, "accept") == 0)
         return migrate_accept(job->options.common.run_dir, &job->node, name, &job->migrate,
                               job->document);
-
     if (strcmp(action, "serve") == 0)
         return migrate_serve(job->options.common.run_dir, &job->node, name, &job->migrate);
     if (rundir_open(&job->rundir, job->options.common.run_dir, false, error) < 0) {
@@ -328,9 +345,6 @@ static enum status run(struct job *job, struct error *error)
         return migrate_pipe(&job->rundir, name);
     if (strcmp(action, "offer") == 0)
         return offer(job);
-    struct sigaction interrupt = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &interrupt, NULL);
-    sigaction(SIGTERM, &interrupt, NULL);
     struct report report = {.json = job->options.common.json};
     return report_run(&report, 1, 1, work, job);
 }

@@ -89,10 +89,14 @@ static bool was_accepted(struct serving *serving, const json_t *offer, json_t **
     const char *id = json_text(offer, "id");
     struct error odd = {0};
 
-    if (serving_open_rundir(serving, true, &odd) < 0 ||
-        session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
-                     clock_deadline(serving->options->wait_lock_ms), &odd) < 0)
+    if (serving_open_rundir(serving, true, &odd) < 0)
         return false; /* the accept itself tells it */
+    if (migrate_open(&serving->session, &serving->rundir, serving->node, serving->name,
+                     serving->options, &odd) < 0) {
+        if (odd.status == STATUS_BUSY) /* the lock has been waited for */
+            *error = odd;
+        return odd.status == STATUS_BUSY;
+    }
     const struct runtime *runtime = &serving->session.runtime;
     bool here = serving->session.has_runtime && session_is_live(&serving->session) &&
                 migration_side_of(runtime) == MIGRATION_TARGET &&
@@ -119,10 +123,14 @@ static int accept_now(struct serving *serving, json_t *offer, struct error *erro
         json_object_set_new(offer, "stage", memory_json(json_string("accept")));
         answer = begin(serving, offer, error);
     } else {
-        serving->attached = true;
+        serving->attached = answer != NULL;
     }
     if (answer == NULL)
         return -1;
+    if (migrate_is_interrupted(serving->options->interrupted)) {
+        json_decref(answer);
+        return error_set(error, STATUS_FAILED, "interrupted");
+    }
     int result = remote_write(STDOUT_FILENO, answer);
     json_decref(answer);
     if (result < 0)
@@ -136,10 +144,19 @@ static void undo(struct serving *serving, struct error *error)
 {
     struct error second = {0};
 
-    if (serving->accepted && !serving->attached &&
-        target_abort(&serving->session, NULL, clock_deadline(ACCEPT_MS), &serving->warnings,
-                     &second) < 0)
-        error_append(error, "; %s", second.text);
+    if (serving->attached) {
+        error_append(error,
+                     "; QEMU of an earlier accept still waits here: repeat the accept, or "
+                     "'kvm-migrate %s abort'",
+                     serving->name);
+    } else if (serving->accepted && target_abort(&serving->session, NULL, clock_deadline(ACCEPT_MS),
+                                                 &serving->warnings, &second) < 0) {
+        error->status = STATUS_INCOMPLETE;
+        error_append(error, "; %s; 'kvm-migrate %s abort' removes what is left", second.text,
+                     serving->name);
+    } else if (serving->accepted) {
+        error_append(error, "; undone, nothing of it is left here");
+    }
     log_error("%s: %s", serving->name, error->text);
 }
 

@@ -185,20 +185,24 @@ static bool wait_for_callers(const struct callers *callers, int listener, int se
 }
 
 /* All that call are heard at once: one that says nothing keeps nobody away. */
-int channel_accept(int listener, int session, const char *token, deadline_t deadline,
+int channel_accept(int listener, int session, const char *token,
+                   const volatile sig_atomic_t *interrupted, deadline_t deadline,
                    struct error *error)
 {
     __attribute__((cleanup(callers_release))) struct callers callers = {0};
     bool more = false;
 
-    while (!clock_passed(deadline) &&
-           wait_for_callers(&callers, listener, session, deadline, &more)) {
+    while (!clock_passed(deadline) && !migrate_is_interrupted(interrupted) &&
+           wait_for_callers(&callers, listener, session,
+                            clock_earlier(deadline, clock_deadline(MIGRATE_TURN_MS)), &more)) {
         if (more)
             add_caller(&callers, listener);
         int connection = hear_all(&callers, token);
         if (connection >= 0)
             return connection;
     }
+    if (migrate_is_interrupted(interrupted))
+        return error_set(error, STATUS_FAILED, "interrupted");
     return error_set(error, STATUS_FAILED,
                      "the source did not connect for the memory; is its way to the migration "
                      "address and port open?");

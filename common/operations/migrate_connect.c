@@ -94,8 +94,8 @@ int sending_open(struct sending *sending, struct error *error)
     deadline_t deadline = clock_deadline(sending->options->timeout_ms);
     struct session *session = &sending->session;
 
-    if (session_open(session, sending->rundir, sending->node, sending->name, true,
-                     clock_deadline(sending->options->wait_lock_ms), error) < 0)
+    if (migrate_open(session, sending->rundir, sending->node, sending->name, sending->options,
+                     error) < 0)
         return -1;
     if (check_there(sending, error) < 0)
         return -1;

@@ -97,7 +97,7 @@ static int check_first_pass(struct sending *sending, const json_t *reply, struct
 
 int sending_check_interrupted(struct sending *sending, struct error *error)
 {
-    if (sending->options->interrupted == NULL || !*sending->options->interrupted)
+    if (!migrate_is_interrupted(sending->options->interrupted))
         return 0;
     sending->given_up = true;
     return error_set(error, STATUS_FAILED, "interrupted");

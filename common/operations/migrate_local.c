@@ -321,8 +321,8 @@ void migrate_local(const struct rundir *rundir, const struct node *node, const c
     bool looking = strcmp(action, "status") == 0 || strcmp(action, "cancel") == 0;
 
     result->subject = memory_copy(name);
-    int failed = session_open(&local.session, rundir, node, name, !looking,
-                              clock_deadline(options->wait_lock_ms), &error);
+    int failed = looking ? session_open(&local.session, rundir, node, name, false, 0, &error)
+                         : migrate_open(&local.session, rundir, node, name, options, &error);
     if (failed == 0) {
         failed = strcmp(action, "status") == 0   ? tell_status(&local, &error)
                  : strcmp(action, "cancel") == 0 ? cancel(&local, &error)

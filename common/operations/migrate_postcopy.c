@@ -88,7 +88,7 @@ static int wait_a_moment(struct session *session, struct qmp *qmp, struct remote
     struct error ignored = {0};
 
     remote_keep(remote, &ignored); /* the memory follows all the same */
-    if (options->interrupted != NULL && *options->interrupted)
+    if (migrate_is_interrupted(options->interrupted))
         return error_set(error, STATUS_INCOMPLETE,
                          "interrupted, but the guest runs on the target and its memory still "
                          "follows; end neither side; 'kvm-migrate %s recover' here waits for the "

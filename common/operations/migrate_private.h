@@ -16,7 +16,16 @@ enum {
     MIGRATE_SILENCE_MOST_S = 3600, /* that a side may promise */
     MIGRATE_SILENCE_S = 60,        /* the longest that a side says nothing while nothing is asked */
     MIGRATE_PHASE_SIZE = 32,
+    MIGRATE_TURN_MS = 100, /* a signal that comes between two short waits ends neither */
 };
+
+/* ---- migrate_open.c ---- */
+
+/* Has a signal asked to end it? `interrupted` may be NULL. */
+bool migrate_is_interrupted(const volatile sig_atomic_t *interrupted);
+/* session_open with the lock, for which --wait-lock waits, but not against a signal. */
+int migrate_open(struct session *session, const struct rundir *rundir, const struct node *node,
+                 const char *name, const struct migrate_options *options, struct error *error);
 
 /* ---- migrate_remote.c: the session with the other side, one JSON object a line ---- */
 
@@ -66,8 +75,9 @@ int remote_write(int descriptor, const json_t *object); /* and a newline; -1 wit
 /* Listen on address and port (0: any free one); *port is the one that it is. */
 int channel_listen(const char *address, int64_t *port, int *listener, struct error *error);
 /* The first connection that presents the token in time; all others are closed unread. Anything on `session` means that
- * the source has given up. */
-int channel_accept(int listener, int session, const char *token, deadline_t deadline,
+ * the source has given up; `interrupted` may be NULL. */
+int channel_accept(int listener, int session, const char *token,
+                   const volatile sig_atomic_t *interrupted, deadline_t deadline,
                    struct error *error);
 int channel_connect(const char *address, int64_t port, const char *token, deadline_t deadline,
                     struct error *error);

@@ -15,13 +15,7 @@
 #include "kvm/base/process.h"
 #include "kvm/base/text.h"
 
-enum {
-    CLOSE_WAIT_MS = 3000,
-    INTERRUPT_MS = 100,
-    DYING_MS = 500,
-    SIGN_EVERY_MS = 2000,
-    SHOWN_MOST = 200
-};
+enum { CLOSE_WAIT_MS = 3000, DYING_MS = 500, SIGN_EVERY_MS = 2000, SHOWN_MOST = 200 };
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
@@ -285,11 +279,11 @@ static char *await_line(struct remote *remote, deadline_t deadline, struct error
 {
     for (;;) {
         bool ended = false;
-        deadline_t slice = clock_earlier(deadline, clock_deadline(INTERRUPT_MS));
+        deadline_t slice = clock_earlier(deadline, clock_deadline(MIGRATE_TURN_MS));
         char *line = remote_line(remote->from, &remote->bytes, &remote->length, slice, &ended);
         if (line != NULL)
             return line;
-        bool interrupted = remote->interrupted != NULL && *remote->interrupted;
+        bool interrupted = migrate_is_interrupted(remote->interrupted);
         if (!ended && !interrupted && !clock_passed(deadline))
             continue;
         if (ended)
@@ -325,11 +319,11 @@ static int send_line(struct remote *remote, const char *line, struct error *erro
         }
         if (sent < 0 && errno != EAGAIN && errno != EINTR)
             return tell_end_and_words(remote, error);
-        bool interrupted = remote->interrupted != NULL && *remote->interrupted;
+        bool interrupted = migrate_is_interrupted(remote->interrupted);
         if (interrupted || clock_passed(deadline))
             return give_up(remote, interrupted, error);
         struct pollfd wait = {.fd = remote->to, .events = POLLOUT};
-        poll(&wait, 1, INTERRUPT_MS);
+        poll(&wait, 1, MIGRATE_TURN_MS);
     }
     return 0;
 }

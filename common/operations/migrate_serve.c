@@ -108,8 +108,8 @@ static json_t *answer_attach(struct serving *serving, struct error *error)
         return NULL;
     if (serving->rundir.fd < 0) /* no instance has ever run here */
         return memory_json(json_pack("{s:b, s:s, s:b}", "ok", 1, "phase", "gone", "live", 0));
-    if (session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
-                     clock_deadline(serving->options->wait_lock_ms), error) < 0)
+    if (migrate_open(&serving->session, &serving->rundir, serving->node, serving->name,
+                     serving->options, error) < 0)
         return NULL;
     serving->accepted = serving->session.has_runtime;
     serving->attached = true;
@@ -258,19 +258,34 @@ void serving_end(struct serving *serving)
     messages_release(&serving->warnings);
 }
 
-/* Until the source ends the session, or is not heard of any more. */
+static char *next_request(const struct serving *serving, char **bytes, size_t *length, bool *ended)
+{
+    deadline_t end = patience(serving);
+
+    for (;;) {
+        deadline_t turn = clock_earlier(end, clock_deadline(MIGRATE_TURN_MS));
+        char *line = remote_line(STDIN_FILENO, bytes, length, turn, ended);
+        if (line != NULL || *ended || clock_passed(end) ||
+            migrate_is_interrupted(serving->options->interrupted))
+            return line;
+    }
+}
+
+/* Until the source ends the session or is not heard of any more, or a signal ends this side. */
 static void serve_requests(struct serving *serving)
 {
     char *bytes = NULL, *line;
     size_t length = 0;
     bool ended = false;
 
-    while ((line = remote_line(STDIN_FILENO, &bytes, &length, patience(serving), &ended)) != NULL) {
+    while ((line = next_request(serving, &bytes, &length, &ended)) != NULL) {
         answer_line(serving, line);
         free(line);
     }
     free(bytes);
-    if (!ended)
+    if (migrate_is_interrupted(serving->options->interrupted))
+        log_error("%s: interrupted: this side of the session ends", serving->name);
+    else if (!ended)
         log_error("%s: nothing was heard of the source for %lld seconds: this side ends",
                   serving->name, (long long)serving->silence_ms / 1000);
 }

@@ -185,8 +185,8 @@ static int plan_incoming(struct serving *serving, const json_t *request, struct 
         serving_take_instance(serving, request, &serving->received, error) < 0 ||
         landing_read(request, serving->node, &serving->received.instance, &serving->landings,
                      error) < 0 ||
-        session_open(&serving->session, &serving->rundir, serving->node, serving->name, true,
-                     clock_deadline(serving->options->wait_lock_ms), error) < 0)
+        migrate_open(&serving->session, &serving->rundir, serving->node, serving->name,
+                     serving->options, error) < 0)
         return -1;
     if (session_is_live(&serving->session))
         return error_set(error, STATUS_STATE, "an instance of this name runs here already");
@@ -226,6 +226,10 @@ json_t *serving_accept(struct serving *serving, const json_t *request, struct er
 
     if (!serving->prepared && plan_incoming(serving, request, error) < 0)
         return NULL;
+    if (migrate_is_interrupted(serving->options->interrupted)) {
+        error_set(error, STATUS_FAILED, "interrupted");
+        return NULL;
+    }
     int result = start_incoming(serving, request, error);
     launch_release(&serving->launch);
     if (result < 0)
@@ -249,8 +253,9 @@ json_t *serving_accept(struct serving *serving, const json_t *request, struct er
 
 static int receive_stream(struct serving *serving, deadline_t deadline, struct error *error)
 {
-    AUTO_CLOSE int connection = channel_accept(
-        serving->listener, serving->alone ? -1 : STDIN_FILENO, serving->token, deadline, error);
+    AUTO_CLOSE int connection =
+        channel_accept(serving->listener, serving->alone ? -1 : STDIN_FILENO, serving->token,
+                       serving->options->interrupted, deadline, error);
 
     serving_stop_listening(serving);
     if (connection < 0)

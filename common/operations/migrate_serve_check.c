@@ -311,8 +311,8 @@ json_t *serving_listen_only(struct serving *serving, const json_t *request, stru
 json_t *serving_sink(struct serving *serving, struct error *error)
 {
     deadline_t deadline = clock_deadline(SINK_MS);
-    AUTO_CLOSE int connection =
-        channel_accept(serving->listener, STDIN_FILENO, serving->token, deadline, error);
+    AUTO_CLOSE int connection = channel_accept(serving->listener, STDIN_FILENO, serving->token,
+                                               serving->options->interrupted, deadline, error);
     AUTO_FREE char *bytes = memory_zeroed(1, 262144);
     int64_t total = 0, began = clock_now_ms();
 

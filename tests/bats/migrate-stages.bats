@@ -180,6 +180,53 @@ has_ended() { # PID
     expect_runs_on b
 }
 
+ended_with() { # STATUS PID
+    local result=0
+    wait_until 20 has_ended "$2"
+    wait "$2" || result=$?
+    expect_equal "$result" "$1"
+}
+
+@test "Ctrl-C and SIGTERM on the target: what was begun there is undone, and said" {
+    local first
+    begin
+    offer
+    accept
+    kill -INT "$accept"
+    ended_with 1 "$accept"
+    grep -q "interrupted; undone, nothing of it is left here" "$TEST_DIR/accept.err" || fail "$(cat "$TEST_DIR/accept.err")"
+    on b expect_nothing_left web1
+    [[ ! -e $(secrets_of b) ]]
+    accept
+    first=$accept
+    on b suite kvm-migrate web1 vote
+    expect_status 4
+    KVM_RUN_DIR=$TEST_DIR/b "$BUILD/kvm-migrate" web1 accept --wait-lock 60 <"$TEST_DIR/offer" >"$TEST_DIR/waiting" 2>"$TEST_DIR/accept.err" 3>&- &
+    wait_until 10 hears_signals $!
+    kill -TERM $!
+    ended_with 1 $!
+    kill -KILL "$first"
+    accept # taken up: what an earlier one has begun is not this one's to end
+    kill -TERM "$accept"
+    ended_with 1 "$accept"
+    grep -q "QEMU of an earlier accept still waits here" "$TEST_DIR/accept.err" || fail "$(cat "$TEST_DIR/accept.err")"
+    stage b abort ""
+    expect_status 0
+    serve 60
+    kill -TERM "$serve"
+    ended_with 1 "$serve"
+    exec {requests}>&-
+    on b expect_nothing_left web1
+    expect_equal "$(run_state a)" running
+}
+
+# It catches SIGTERM.
+hears_signals() { # PID
+    local caught
+    caught=$(awk '/^SigCgt/ { print $2 }' "/proc/$1/status")
+    [[ $((16#$caught & 1 << 14)) -ne 0 ]]
+}
+
 secrets_of() { # a|b: where the target's key lies
     printf '/dev/shm/kvm-suite.web1.%x.server\n' "$(stat -c %i "$TEST_DIR/$1")"
 }
