@@ -8,6 +8,7 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
+#include "kvm/base/text.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/reconcile.h"
 #include "kvm/operations/teardown.h"
@@ -62,8 +63,28 @@ static void tell_progress(const struct sending *sending, const json_t *reply)
         sending->options->progress(&progress);
 }
 
-int sending_copy_failed(const json_t *reply, const char *phase, struct error *error)
+bool sending_was_cancelled(struct sending *sending, struct error *error)
 {
+    static const char *const ours[] = {"KVM_SUITE_ACTION", NULL};
+    AUTO_JSON json_t *event = events_last(sending->rundir, sending->name, ours);
+    const json_t *data = json_member(event, "data");
+    const char *action = json_text(data, "action"), *user = json_text(data, "user");
+
+    if (action == NULL || user == NULL || strcmp(action, MIGRATE_CANCEL) != 0 ||
+        events_time(event) < sending->began)
+        return false;
+    AUTO_FREE char *shown = text_escape(user, strlen(user));
+    error_set(error, STATUS_FAILED, "cancelled by %s (kvm-migrate pid %lld)", shown,
+              (long long)json_number(data, "pid", 0));
+    sending->given_up = true;
+    return true;
+}
+
+int sending_copy_failed(struct sending *sending, const json_t *reply, const char *phase,
+                        struct error *error)
+{
+    if (sending_was_cancelled(sending, error))
+        return -1;
     const char *why = json_text(reply, "error-desc");
     return error_set(error, STATUS_FAILED, "copying %s%s%s",
                      strcmp(phase, "failed") == 0 ? "failed" : "was cancelled",
@@ -169,7 +190,7 @@ int sending_watch(struct sending *sending, struct error *error)
             return -1;
         tell_progress(sending, reply);
         if (phase != NULL && (strcmp(phase, "failed") == 0 || strcmp(phase, "cancelled") == 0))
-            return sending_copy_failed(reply, phase, error);
+            return sending_copy_failed(sending, reply, phase, error);
         if (phase != NULL &&
             (strcmp(phase, "pre-switchover") == 0 || strcmp(phase, "completed") == 0))
             return 0;

@@ -14,6 +14,7 @@
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/qemu/events.h"
 #include "kvm/qemu/peripheral.h"
 
 enum { LOOK_MS = 3000 };
@@ -164,6 +165,7 @@ static int cancel(struct local *local, struct error *error)
     if (postcopy_is(json_text(reply, "status")))
         return error_set(error, STATUS_STATE,
                          "cancel: too late, post-copy has begun and memory is on both sides");
+    events_note(local->rundir, local->name, "KVM_SUITE_ACTION", MIGRATE_CANCEL, NULL);
     if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE ||
         (migration_disks(&local->session.runtime) != NULL &&
          copies_cancel(qmp, clock_deadline(LOOK_MS), error) < 0))

@@ -102,6 +102,8 @@ static int tell_end(struct sending *sending, const struct copy *copy, bool wante
 
     if (wanted && whole)
         return 0;
+    if (sending_was_cancelled(sending, error))
+        return error_prefix(error, "copying disk %s to %s", copy->label, copy->path);
     return error_set(error, STATUS_FAILED, "copying disk %s to %s %s%s%s", copy->label, copy->path,
                      event == NULL ? "was cancelled" : "failed", why != NULL ? ": " : "",
                      why != NULL ? why : "");

@@ -179,7 +179,7 @@ static int switch_over(struct sending *sending, struct error *error)
     if (strcmp(phase, "completed") == 0)
         return 0;
     AUTO_JSON json_t *last = migrate_query(sending->qmp, deadline, NULL);
-    return sending_copy_failed(last, phase, error);
+    return sending_copy_failed(sending, last, phase, error);
 }
 
 static int copy(struct sending *sending, const json_t *accepted, struct error *error)

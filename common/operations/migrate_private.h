@@ -19,6 +19,9 @@ enum {
     MIGRATE_TURN_MS = 100, /* a signal that comes between two short waits ends neither */
 };
 
+/* The event of ours by which the command that drives a copy knows that `cancel` has ended it. */
+#define MIGRATE_CANCEL "migrate-cancel"
+
 /* ---- migrate_open.c ---- */
 
 /* Has a signal asked to end it? `interrupted` may be NULL. */

@@ -78,8 +78,11 @@ int sending_begin(struct sending *sending, struct error *error);
 int sending_watch(struct sending *sending, struct error *error);
 /* Ctrl-C, which is an error then. */
 int sending_check_interrupted(struct sending *sending, struct error *error);
+/* Has `cancel` ended the copy, whatever QEMU calls that? Then it is the error. */
+bool sending_was_cancelled(struct sending *sending, struct error *error);
 /* query-migrate's reply (or NULL) and its phase "failed" or "cancelled" as an error; returns -1. */
-int sending_copy_failed(const json_t *reply, const char *phase, struct error *error);
+int sending_copy_failed(struct sending *sending, const json_t *reply, const char *phase,
+                        struct error *error);
 
 /* migrate_switch.c: the guest is paused. To "completed", the target asked for its vote; then the vote, the commit. */
 int sending_switch_over(struct sending *sending, struct error *error);

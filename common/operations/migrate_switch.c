@@ -98,7 +98,7 @@ int sending_switch_over(struct sending *sending, struct error *error)
     if (strcmp(phase, "completed") == 0 || strcmp(phase, "postcopy-active") == 0)
         return 0;
     AUTO_JSON json_t *reply = migrate_query(sending->qmp, deadline, NULL);
-    return sending_copy_failed(reply, phase, error);
+    return sending_copy_failed(sending, reply, phase, error);
 }
 
 int sending_commit(struct sending *sending, struct error *error)

@@ -183,6 +183,7 @@ there_and_back() { # OPTION…
     expect_status 0
     migrate_end
     expect_status 1
+    grep -E '^kvm-migrate: web1: cancelled by root \(kvm-migrate pid [0-9]+\); the guest runs here as before$' <<<"$errors"
     expect_error "the guest runs here as before"
     expect_runs_on a
     migrate_behind a to --bandwidth 8 --downtime 20
