@@ -71,12 +71,21 @@ static int wait_for_recover(struct qmp *qmp, const char *uri, struct error *erro
     }
 }
 
-static bool has_all(struct qmp *qmp)
+/* What does not migrate needs no stream. A QEMU that does not tell may be in post-copy: what the guest lacks is what its
+ * main loop waits for then. */
+static int look_at_copy(const struct session *session, struct qmp *qmp, bool *has_all,
+                        struct error *error)
 {
     AUTO_JSON json_t *reply = migrate_query(qmp, clock_deadline(QUERY_MS), NULL);
     const char *phase = json_text(reply, "status");
 
-    return phase != NULL && strcmp(phase, "completed") == 0;
+    *has_all = phase != NULL && strcmp(phase, "completed") == 0;
+    if (*has_all || reply == NULL || postcopy_is(phase))
+        return 0;
+    return error_set(error, STATUS_STATE,
+                     "resume: the migration is not in post-copy here (QEMU says \"%s\"); "
+                     "'kvm-migrate %s recover' on the source finishes or undoes it",
+                     phase != NULL ? phase : "none", session->name);
 }
 
 json_t *target_resume(struct session *session, const json_t *request, struct error *error)
@@ -86,16 +95,21 @@ json_t *target_resume(struct session *session, const json_t *request, struct err
     AUTO_FREE char *path = rundir_path(session->rundir, RUNDIR_QMP, session->name);
     char key[65] = "";
     int listener = -1;
+    bool has_all = false;
 
+    if (migration_side_of(&session->runtime) != MIGRATION_TARGET) {
+        error_set(error, STATUS_STATE, "resume: no migration to this node is under way here");
+        return NULL;
+    }
     if (!session_is_live(session)) {
         error_set(error, STATUS_STATE, "its QEMU has ended, and with it a part of the guest");
         return NULL;
     }
     AUTO_QMP struct qmp *qmp =
         qmp_connect_peer(path, session->process.pid, true, clock_deadline(RESUME_MS), error);
-    if (qmp == NULL)
+    if (qmp == NULL || look_at_copy(session, qmp, &has_all, error) < 0)
         return NULL;
-    if (has_all(qmp))
+    if (has_all)
         return json_pack("{s:b, s:b}", "ok", 1, "completed", 1);
     address = address != NULL ? address : "127.0.0.1";
     if (channel_listen(address, &port, &listener, error) < 0) {

@@ -13,6 +13,7 @@
 #include "migrate_local.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
+#include "kvm/base/log.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/events.h"
 #include "kvm/qemu/peripheral.h"
@@ -349,14 +350,23 @@ static bool carry(int from, int to)
     return got > 0 && file_write_all(to, bytes, (size_t)got) == 0;
 }
 
+static enum status tell_no_tunnel(const char *name, const char *path)
+{
+    log_error("%s: no migration waits for a tunnel here (%s: %s); 'kvm-migrate %s to TARGET "
+              "--tunnel' on the source begins one, and starts this end of it by itself",
+              name, path, strerror(errno), name);
+    return STATUS_STATE;
+}
+
 enum status migrate_pipe(const struct rundir *rundir, const char *name)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     AUTO_CLOSE int far = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    AUTO_FREE char *path = rundir_path(rundir, RUNDIR_TUNNEL, name);
 
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/ctrl/%s.tunnel", rundir->path, name);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     if (far < 0 || connect(far, (const struct sockaddr *)&address, sizeof(address)) < 0)
-        return STATUS_STATE;
+        return tell_no_tunnel(name, path);
     for (;;) {
         struct pollfd wait[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                  {.fd = far, .events = POLLIN}};

@@ -126,6 +126,17 @@ static json_t *answer_attach(struct serving *serving, struct error *error)
                      (int)session_is_live(&serving->session), "copy", copy);
 }
 
+/* resume: only a later session can go on with what an earlier one has lost. */
+static json_t *answer_resume(struct serving *serving, const json_t *request, struct error *error)
+{
+    if (!serving->attached) {
+        error_set(error, STATUS_STATE, "resume: this session has lost nothing");
+        return NULL;
+    }
+    qmp_release(&serving->qmp); /* it takes no command out of band */
+    return target_resume(&serving->session, request, error);
+}
+
 json_t *serving_answer(struct serving *serving, const json_t *request, struct error *error)
 {
     const char *stage = json_text(request, "stage");
@@ -152,10 +163,8 @@ json_t *serving_answer(struct serving *serving, const json_t *request, struct er
         return serving_sink(serving, error);
     if (serving->qmp != NULL && strcmp(stage, "alive") == 0)
         return answer_alive(serving, error);
-    if (serving->accepted && strcmp(stage, "resume") == 0) {
-        qmp_release(&serving->qmp); /* it takes no command out of band */
-        return target_resume(&serving->session, request, error);
-    }
+    if (serving->accepted && strcmp(stage, "resume") == 0)
+        return answer_resume(serving, request, error);
     if (serving->accepted && strcmp(stage, "watch") == 0) {
         target_watch(&serving->session, json_number(request, "port", 0));
         return json_pack("{s:b}", "ok", 1);

@@ -220,6 +220,29 @@ ended_with() { # STATUS PID
     expect_equal "$(run_state a)" running
 }
 
+@test "the target's end of a tunnel without a tunnel, and a resume of what is not in post-copy, are refused in words" {
+    begin
+    stage a pipe ""
+    expect_status 3
+    expect_error "web1: no migration waits for a tunnel here"
+    expect_error "kvm-migrate web1 to TARGET --tunnel"
+    printf '{"stage": "attach"}\n{"stage": "resume"}\n' >"$TEST_DIR/asked"
+    stage a serve "$TEST_DIR/asked"
+    jq -e -s '.[1].ok == false and .[1].status == 3 and (.[1].error | startswith("resume: no migration to this node"))' <<<"$output"
+    offer
+    serve 60
+    say resume
+    say tree # which still answers
+    wait_until 20 answered 3
+    jq -e -s '.[1].status == 3 and .[2].ok' "$TEST_DIR/answers"
+    kill -KILL "$serve"
+    exec {requests}>&-
+    stage b serve "$TEST_DIR/asked"
+    jq -e -s '.[1].status == 3 and (.[1].error | contains("not in post-copy"))' <<<"$output"
+    stage b abort ""
+    expect_status 0
+}
+
 # It catches SIGTERM.
 hears_signals() { # PID
     local caught
