@@ -105,9 +105,9 @@ static int wait_a_moment(struct session *session, struct qmp *qmp, struct remote
 }
 
 int postcopy_wait(struct session *session, struct qmp *qmp, struct remote *remote,
-                  const struct migrate_options *options, json_t **last, struct error *error)
+                  const struct migrate_options *options, double began, json_t **last,
+                  struct error *error)
 {
-    double began = clock_wall();
     bool done = false;
 
     for (;;) {

@@ -156,9 +156,11 @@ bool postcopy_is(const char *phase);
 int postcopy_check_back(struct qmp *qmp, const char *name, deadline_t deadline,
                         struct error *error);
 /* Source, after the commit: until QEMU has sent the last of the memory. STATUS_INCOMPLETE when the link is cut or the
- * user does not want to wait. *last is query-migrate's last answer. */
+ * user does not want to wait. `began` (clock_wall): the command, whose progress goes on. *last is query-migrate's last
+ * answer. */
 int postcopy_wait(struct session *session, struct qmp *qmp, struct remote *remote,
-                  const struct migrate_options *options, json_t **last, struct error *error);
+                  const struct migrate_options *options, double began, json_t **last,
+                  struct error *error);
 /* Source: a new stream in place of the cut one, to the target at the other end of the session. */
 int postcopy_resume(struct session *session, struct qmp *qmp, struct remote *remote,
                     const struct migrate_options *options, struct error *error);

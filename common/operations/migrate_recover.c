@@ -192,7 +192,7 @@ static int fill(struct local *local, struct qmp *qmp, struct remote *remote, str
 {
     if (migration_phase_of(&local->session.runtime) != PHASE_SPLIT)
         return 0;
-    if (postcopy_wait(&local->session, qmp, remote, local->options, NULL, error) < 0)
+    if (postcopy_wait(&local->session, qmp, remote, local->options, clock_wall(), NULL, error) < 0)
         return -1;
     return source_complete(&local->session, qmp, clock_deadline(LOCAL_MS), error);
 }

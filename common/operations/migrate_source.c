@@ -61,8 +61,8 @@ static int fill(struct sending *sending, struct error *error)
     if (migration_phase_of(&session->runtime) != PHASE_SPLIT)
         return 0;
     sending_say(sending, "the guest runs on the target, its memory follows");
-    if (postcopy_wait(session, sending->qmp, &sending->remote, sending->options, &sending->last,
-                      error) < 0 ||
+    if (postcopy_wait(session, sending->qmp, &sending->remote, sending->options, sending->began,
+                      &sending->last, error) < 0 ||
         source_complete(session, sending->qmp, clock_deadline(SETUP_MS), error) < 0)
         return -1;
     return remote_ask(&sending->remote, json_pack("{s:s}", "stage", "complete"),
