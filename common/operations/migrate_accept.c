@@ -4,6 +4,7 @@
  * it then. QEMU does not listen itself: on 7.2 a stranger who connects and says nothing holds up its whole main loop (and
  * that of the source), TLS or not.
  */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -131,8 +132,11 @@ static int accept_now(struct serving *serving, json_t *offer, struct error *erro
         json_decref(answer);
         return error_set(error, STATUS_FAILED, "interrupted");
     }
-    int result = remote_write(STDOUT_FILENO, answer);
+    int result = remote_write(STDOUT_FILENO, answer, serving->options->interrupted,
+                              clock_deadline(ACCEPT_MS));
     json_decref(answer);
+    if (result < 0 && errno == EINTR)
+        return error_set(error, STATUS_FAILED, "interrupted");
     if (result < 0)
         return error_errno(error, STATUS_FAILED, "standard output");
     AUTO_JSON json_t *received = ask(serving, json_pack("{s:s}", "stage", "receive"), error);

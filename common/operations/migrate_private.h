@@ -30,7 +30,7 @@ bool migrate_is_interrupted(const volatile sig_atomic_t *interrupted);
 int migrate_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, const struct migrate_options *options, struct error *error);
 
-/* ---- migrate_remote.c: the session with the other side, one JSON object a line ---- */
+/* ---- migrate_remote.c, migrate_talk.c: the session with the other side, one JSON object a line ---- */
 
 struct remote {
     pid_t pid;
@@ -42,6 +42,7 @@ struct remote {
     bool numbers;      /* the target numbers its answers: what has none is no answer of it */
     size_t unanswered; /* questions whose answers have not come yet */
     size_t signs;      /* how many of them are but signs of life */
+    bool silent;       /* it has let the whole time go by that it had, for the last of them */
     deadline_t next_sign, patience;
     const volatile sig_atomic_t
         *interrupted; /* an answer is not awaited any longer once this is set; may be NULL */
@@ -63,6 +64,8 @@ int remote_question(struct remote *remote, const json_t *question, struct error 
 int remote_answer(struct remote *remote, deadline_t deadline, json_t **answer, struct error *error);
 int remote_ask(struct remote *remote, json_t *question, deadline_t deadline, json_t **answer,
                struct error *error);
+/* For a last word to it: `usual_ms`, but not that long for one that has just been silent for longer. */
+deadline_t remote_patience(const struct remote *remote, int64_t usual_ms);
 /* The list of texts under `key` of an answer, escaped. */
 void remote_texts(const json_t *answer, const char *key, struct messages *messages);
 /* Where nothing is asked for long: to be called again and again. It sends a sign of life now and then, which the other side
@@ -71,7 +74,9 @@ int remote_keep(struct remote *remote, struct error *error);
 
 /* One line from a descriptor; NULL at its end (*ended) or the deadline. The caller frees. */
 char *remote_line(int descriptor, char **bytes, size_t *length, deadline_t deadline, bool *ended);
-int remote_write(int descriptor, const json_t *object); /* and a newline; -1 with errno */
+/* And a newline. -1 with errno: ETIMEDOUT, EINTR (`interrupted`, may be NULL) after a part of it. */
+int remote_write(int descriptor, const json_t *object, const volatile sig_atomic_t *interrupted,
+                 deadline_t deadline);
 
 /* ---- migrate_channel.c: the stream that carries the memory ---- */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The target's side of a session: requests, the stages that need no more than a few lines, and its end. */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -176,7 +177,18 @@ json_t *serving_answer(struct serving *serving, const json_t *request, struct er
     return answer_stage(serving, stage, request, error);
 }
 
-static void answer_line(struct serving *serving, const char *line)
+/* A node without power ends no session, and ssh notices it hours later: a source that is there says so now and then. */
+static deadline_t patience(const struct serving *serving)
+{
+    bool runs = serving->accepted && migration_phase_of(&serving->session.runtime) == PHASE_NONE;
+
+    if (serving->silence_ms == 0)
+        return DEADLINE_NEVER;
+    return clock_deadline(serving->silence_ms * (runs ? CLEANING : 1));
+}
+
+/* False: there is no use in going on with a source that does not take the answer. */
+static bool answer_line(struct serving *serving, const char *line)
 {
     struct error error = {.status = STATUS_FAILED};
     AUTO_JSON json_t *request = json_parse(line, strlen(line), "request", &error);
@@ -190,17 +202,15 @@ static void answer_line(struct serving *serving, const char *line)
                                       "error", error.text));
     if (json_is_integer(json_member(request, "number")))
         json_object_set(reply, "number", json_member(request, "number"));
-    remote_write(STDOUT_FILENO, reply);
-}
-
-/* A node without power ends no session, and ssh notices it hours later: a source that is there says so now and then. */
-static deadline_t patience(const struct serving *serving)
-{
-    bool runs = serving->accepted && migration_phase_of(&serving->session.runtime) == PHASE_NONE;
-
-    if (serving->silence_ms == 0)
-        return DEADLINE_NEVER;
-    return clock_deadline(serving->silence_ms * (runs ? CLEANING : 1));
+    deadline_t end =
+        serving->silence_ms == 0 ? clock_deadline(MIGRATE_ANSWER_MS) : patience(serving);
+    if (remote_write(STDOUT_FILENO, reply, serving->options->interrupted, end) == 0 ||
+        (errno != ETIMEDOUT && errno != EINTR))
+        return true;
+    if (errno == ETIMEDOUT)
+        log_error("%s: the source does not read what it is answered: this side ends",
+                  serving->name);
+    return false;
 }
 
 /* The source is gone. What has not voted can't have been committed: it goes. What has voted stays, since the source may
@@ -285,16 +295,16 @@ static void serve_requests(struct serving *serving)
 {
     char *bytes = NULL, *line;
     size_t length = 0;
-    bool ended = false;
+    bool ended = false, heard = true;
 
-    while ((line = next_request(serving, &bytes, &length, &ended)) != NULL) {
-        answer_line(serving, line);
+    while (heard && (line = next_request(serving, &bytes, &length, &ended)) != NULL) {
+        heard = answer_line(serving, line);
         free(line);
     }
     free(bytes);
     if (migrate_is_interrupted(serving->options->interrupted))
         log_error("%s: interrupted: this side of the session ends", serving->name);
-    else if (!ended)
+    else if (heard && !ended)
         log_error("%s: nothing was heard of the source for %lld seconds: this side ends",
                   serving->name, (long long)serving->silence_ms / 1000);
 }

@@ -89,7 +89,8 @@ static int abort_target(struct sending *sending, json_t **answer, struct error *
         memory_json(json_pack("{s:s, s:s}", "stage", "abort", "token", sending->abort_token));
 
     sending->remote.interrupted = NULL;
-    return remote_ask(&sending->remote, question, clock_deadline(SWITCH_MS), answer, error);
+    return remote_ask(&sending->remote, question, remote_patience(&sending->remote, SWITCH_MS),
+                      answer, error);
 }
 
 /* What is to be typed when this side can't finish it; what it has the right to say by then. */

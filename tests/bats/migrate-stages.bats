@@ -148,6 +148,24 @@ has_ended() { # PID
     expect_equal "$(run_state a)" running
 }
 
+@test "a source that does not read what it is answered: the target's side undoes what it has made, and lets go" {
+    local deaf status=0
+    begin
+    offer
+    mkfifo "$TEST_DIR/unread"
+    exec {deaf}<>"$TEST_DIR/unread"
+    {
+        jq -c '.stage = "accept" | .silence = 1' "$TEST_DIR/offer"
+        yes '{"stage": "tree"}' | head -n 1000
+    } >"$TEST_DIR/asked"
+    KVM_RUN_DIR=$TEST_DIR/b KVM_CONF_DIR=$TEST_DIR/conf-b timeout 30 ip netns exec "$(namespace_of_node b)" "$BUILD/kvm-migrate" web1 serve \
+        <"$TEST_DIR/asked" >&"$deaf" 2>"$TEST_DIR/serve.err" 3>&- || status=$?
+    exec {deaf}>&-
+    expect_equal "$status" 1
+    grep -q "the source does not read what it is answered" "$TEST_DIR/serve.err" || fail "$(cat "$TEST_DIR/serve.err")"
+    on b expect_nothing_left web1
+}
+
 @test "a source that falls silent after the vote: the target keeps what has arrived, and lets go of the lock" {
     begin
     offer
