@@ -15,6 +15,7 @@
 #include "kvm/operations/teardown.h"
 
 enum { CLEAR_MS = 60000 }; /* ifdown scripts and files, after the guest's own time */
+enum { RESET_MS = 5000 };
 
 struct stop {
     const struct rundir *rundir;
@@ -124,6 +125,15 @@ static int reset(struct stop *stop, struct error *error)
     events_note(stop->rundir, stop->name, "KVM_SUITE_ACTION", "reset", NULL);
     if (qmp_call(qmp, "system_reset", NULL, stop->deadline, NULL, error) != QMP_DONE)
         return -1;
+    /* The answer comes before the deed. A QEMU that ends instead of it (reboot_behavior) tells by its end. */
+    bool lost;
+    AUTO_JSON json_t *event = qmp_wait_event(
+        qmp, "RESET", NULL, NULL, clock_earlier(stop->deadline, clock_deadline(RESET_MS)), &lost);
+    if (event == NULL && !lost)
+        messages_add(&stop->result->warnings,
+                     "QEMU has taken the reset, but has not told yet that it was done; "
+                     "'kvm-info --events %s' shows it",
+                     stop->name);
     set_text(stop, memory_copy("reset"));
     return 0;
 }

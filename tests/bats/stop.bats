@@ -101,7 +101,7 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
 @test "an agent that refuses does not keep the button from being pressed" {
     start "$(definition web1 '.hvparams.use_guest_agent = true | .hvparams.kernel_args += " gt.agent=refuse"')"
     booted web1
-    suite kvm-stop -v --timeout 5 web1 # well within the grace of an agent that had agreed
+    suite kvm-stop -v --timeout 9 web1 # within the grace of an agent that had agreed
     expect_status 0
     expect_error "the guest agent refuses: not done here"
     expect_error "pressing the power button"
@@ -126,7 +126,7 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
 
 @test "--kill-after asks, waits and kills" {
     start "$(empty_definition web1)"
-    suite kvm-stop -v --kill-after 1.5 web1
+    suite kvm-stop -v --kill-after 3 web1
     expect_status 0
     expect_error "pressing the power button again"
     expect_output "killed by kvm-stop"
@@ -158,10 +158,10 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     start "$(empty_definition web1)"
     pid=$(qemu_pid web1)
     kill -STOP "$pid"
-    began=$SECONDS
+    began=${EPOCHREALTIME/./}
     suite kvm-stop --timeout 1 web1
     [[ $status -ne 0 ]]
-    [[ $((SECONDS - began)) -le 3 ]]
+    [[ $((${EPOCHREALTIME/./} - began)) -lt 4500000 ]]
     expect_error "'kvm-stop --force web1'"
     qemu_lives web1
     suite kvm-stop --force web1
@@ -236,7 +236,8 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     suite kvm-stop --reset web1
     expect_status 0
     expect_equal "$(qemu_pid web1)" "$pid"
-    grep -q '"RESET"' "$RUN_DIR/events/web1.jsonl"
+    expect_no_error "not told yet"
+    wait_until 10 grep -q '"RESET"' "$RUN_DIR/events/web1.jsonl"
     run -1 guest_run web1 'test -e /tmp/mark'
 }
 
@@ -246,10 +247,10 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     expect_status 0
     expect_equal "$(grep -c -E '^(a|b): stopped: QEMU was killed' <<<"$output")" 2
     qemu_lives c
-    began=$SECONDS
-    suite kvm-stop --all --timeout 2 # all of them in the time of one
+    began=${EPOCHREALTIME/./}
+    suite kvm-stop --all --timeout 3 # all of them in the time of one
     expect_status 6
-    [[ $((SECONDS - began)) -le 3 ]]
+    [[ $((${EPOCHREALTIME/./} - began)) -lt 5500000 ]]
     expect_equal "$(grep -c -E ': (c|d): .*still runs' <<<"$errors")" 2
     suite kvm-stop --all --force
     expect_status 0
@@ -406,7 +407,7 @@ time.sleep(60)' "$RUN_DIR/pid/web1" "$TEST_DIR/locked" 3>&- &
     began=$SECONDS
     suite kvm-stop --kill-after 1.5 --timeout 60 web1
     expect_status 0
-    [[ $((SECONDS - began)) -le 8 ]]
+    [[ $((SECONDS - began)) -le 20 ]]
     process_is_gone "$pid"
 }
 
