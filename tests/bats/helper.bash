@@ -184,12 +184,11 @@ files_of() { # NAME
 expect_nothing_left() { # NAME
     local left
     left=$(files_of "$1")
-    [[ -z $left ]] || fail "files left of $1:"$'\n'"$left"
-    qemu_is_dead "$1" || fail "a QEMU of $1 lives"
-    if [[ -n $NETNS ]]; then
-        left=$(taps)
-        [[ -z $left ]] || fail "taps left: $left"
-    fi
+    [[ -z $left ]] || fail "files left of $1:"$'\n'"$left" || return 1
+    qemu_is_dead "$1" || fail "a QEMU of $1 lives" || return 1
+    [[ -n $NETNS ]] || return 0
+    left=$(taps)
+    [[ -z $left ]] || fail "taps left: $left"
 }
 
 # A CA, and a server's certificate of it, as VNC wants them.

@@ -70,7 +70,7 @@ each_moment() { # WHERE COMMAND MOMENT…
 # While the memory is being copied, at one MiB a second.
 while_copying() { # WHERE COMMAND
     two_nodes br0
-    WITH='.nics = [{nicparams: {mode: "bridged", link: "br0"}}]'
+    WITH='.nics = [{nicparams: {mode: "bridged", link: "br0"}}] | '$(full_memory)
     SLOWLY=(--bandwidth 1)
     survive "$1" after-receive "(until '$TESTS/bats/qmp' '$TEST_DIR/a/ctrl/web1.query' query-migrate | grep -q active; do :; done; $2) >/dev/null 2>&1 &"
 }

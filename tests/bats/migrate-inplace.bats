@@ -41,7 +41,7 @@ empty() { # [JQ]
     expect_status 0
 }
 
-# A migration that stands still until it is ended: one MiB a second, which firmware alone is not sent in.
+# A migration that goes on until it is ended: of full memory at one MiB a second.
 copying() {
     [[ $(qmp web1 query-migrate | jq -r .status) == active ]]
 }
@@ -214,7 +214,7 @@ run_state_here() {
 }
 
 @test "in place, the new QEMU, its side or the command dies: the guest goes on in the old one" {
-    empty '.nics = [{nicparams: {link: "br0"}}]'
+    empty '.nics = [{nicparams: {link: "br0"}}] | '"$(full_memory)"
     local pid serve
     pid=$(qemu_pid web1)
     watch_runs "$RUN_DIR" "$RUN_DIR/next"
@@ -253,7 +253,7 @@ run_state_here() {
 }
 
 @test "in place, the old QEMU dies while copying: cleaned up only by recover, then it can be started again" {
-    empty
+    empty "$(full_memory)"
     behind
     kill -KILL "$(qemu_pid web1)"
     migrate_end

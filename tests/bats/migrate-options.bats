@@ -17,10 +17,6 @@ everything() { # of both nodes, but what looking at them may change: events, and
     on b taps
 }
 
-slow_link() { # RATE: what goes from a to b
-    ip netns exec "$(namespace_of_node a)" tc qdisc add dev "$(link_of a)" root tbf rate "$1" burst 64kb latency 100ms
-}
-
 listens() { # PORT on b
     ip netns exec "$(namespace_of_node b)" ss -Hltn "sport = :$1" | grep -q .
 }
@@ -47,7 +43,7 @@ listens() { # PORT on b
 
 @test "check measures the link that there is" {
     two_nodes
-    slow_link 40mbit
+    slow_wire 40mbit
     empty
     migrate a check --bandwidth 0 --json
     expect_status 0
@@ -113,7 +109,7 @@ listens() { # PORT on b
 # bats test_tags=guest
 @test "check says in words that a guest is too fast for the link, and what helps" {
     two_nodes
-    slow_link 40mbit
+    slow_wire 40mbit
     start web1
     guest_run web1 'gt dirty 32 60000 >/dev/null 2>&1 &'
     migrate a check --bandwidth 0

@@ -33,7 +33,7 @@ disk_is_whole() { # on the node where it runs now
 
 SLOWLY=(--bandwidth 8 --downtime 20)
 
-@test "a guest that does not converge runs on the target at once, its memory follows; and back" {
+does_not_converge() {
     begin
     watch_runs
     migrate a to "${SLOWLY[@]}" --postcopy -v
@@ -41,15 +41,19 @@ SLOWLY=(--bandwidth 8 --downtime 20)
     expect_error "switch to post-copy"
     expect_error "its memory follows"
     expect_runs_on b
-    on b expect_mark
     expect_no_double_run
     [[ ! -e /dev/shm/kvm-suite.web1.$(stat -c %i "$TEST_DIR/b" | xargs printf %x).server ]]
+    kept on b expect_mark || return 0
     migrate b to "${SLOWLY[@]}" --deadline 1 --on-deadline postcopy -v
     expect_status 0
     expect_error "the time is up: switch to post-copy"
     expect_runs_on a
-    expect_mark
-    disk_is_whole
+    kept expect_mark || return 0
+    kept disk_is_whole || return 0
+}
+
+@test "a guest that does not converge runs on the target at once, its memory follows; and back" {
+    under_load does_not_converge
 }
 
 cut_link() {
@@ -64,7 +68,7 @@ recover() { # a|b
     on "$1" suite kvm-migrate web1 recover --remote "$(remote_to "$(other "$1")")" "${@:2}"
 }
 
-@test "the link is cut in post-copy: nobody may end half a guest, and recover goes on with it" {
+link_is_cut() {
     begin
     watch_runs
     migrate_behind a to --bandwidth 4 --downtime 20 --postcopy
@@ -100,18 +104,22 @@ recover() { # a|b
     expect_status 0
     expect_output "with all its memory"
     expect_runs_on b
-    node b
-    expect_mark
-    disk_is_whole
     expect_no_double_run
+    node b
+    kept expect_mark || return 0
+    kept disk_is_whole || return 0
 }
 
-# An instance without a guest: at one MiB a second it is half copied when the time is up.
+@test "the link is cut in post-copy: nobody may end half a guest, and recover goes on with it" {
+    under_load link_is_cut
+}
+
+# An instance without a guest: at one MiB a second less than half is copied when the time is up and the harm is done.
 QUICKLY=(--port 0 --bandwidth 1 --deadline 0.5 --on-deadline postcopy)
 
 begin_empty() {
     two_nodes br0
-    empty_definition web1 ".disks = [{path: \"$(disk web1 8)\"}] | .nics = [{nicparams: {link: \"br0\"}}]"
+    empty_definition web1 ".disks = [{path: \"$(disk web1 8)\"}] | .nics = [{nicparams: {link: \"br0\"}}] | $(full_memory 4)"
 }
 
 harm() { # MOMENT COMMAND: one post-copy with it
@@ -128,7 +136,7 @@ harm() { # MOMENT COMMAND: one post-copy with it
 survive() { # WHERE MOMENT COMMAND: then what a person does; it runs there
     watch_runs
     harm "${@:2}"
-    recover a
+    recover a --bandwidth 0
     expect_status 0
     expect_runs_on "$1"
     expect_no_double_run

@@ -36,7 +36,7 @@ StrictModes no
 UsePAM no
 PrintMotd no
 ClientAliveInterval 1
-ClientAliveCountMax 2
+ClientAliveCountMax $PATIENCE
 SetEnv KVM_RUN_DIR=$TEST_DIR/$1 KVM_CONF_DIR=$TEST_DIR/conf-$1 PATH=$BUILD:/usr/sbin:/usr/bin:/sbin:/bin
 END
     ip netns exec "$(namespace_of_node "$1")" /usr/sbin/sshd -D -e -f "$config" >"$TEST_DIR/sshd-$1.log" 2>&1 </dev/null 3>&- &
@@ -51,11 +51,14 @@ Host node-$1
     StrictHostKeyChecking yes
     BatchMode yes
     ServerAliveInterval 1
-    ServerAliveCountMax 2
+    ServerAliveCountMax $PATIENCE
 END
     echo "[$(address_of "$1")]:2022 $(cut -d ' ' -f 1,2 "$TEST_DIR/host-$1.pub")" >"$TEST_DIR/known-$1"
     wait_until 20 test -s "$TEST_DIR/sshd-$1.pid"
 }
+
+# How many seconds each end of ssh bears silence: a loaded node is silent, too.
+PATIENCE=10
 
 two_ssh_nodes() {
     two_nodes br0
@@ -93,6 +96,9 @@ nobody_serves() { # a|b
 
 @test "over ssh, Ctrl-C while copying: the guest stays, nothing is left there, no session goes on" {
     two_ssh_nodes
+    suite kvm-stop --force web1
+    suite kvm-start "$(empty_definition web1 "$(full_memory)")"
+    expect_status 0
     watch_runs
     local how
     for how in --plain-tcp --tunnel; do
@@ -146,6 +152,8 @@ cut_at() { # MOMENT WHERE
     [[ $status =~ ^[015]$ ]] || fail "exit status $status"
     wire up
     wait_until 30 recovered
+    # The other end of the session learns of the cut by its own patience.
+    wait_until 30 on "$(other "$2")" expect_nothing_left web1
     expect_runs_on "$2"
     expect_no_double_run
     on "$2" suite kvm-stop --force web1 --wait-lock 20
@@ -153,6 +161,7 @@ cut_at() { # MOMENT WHERE
 }
 
 @test "over ssh, the link is cut: the guest stays before the commit, and is the target's after it" {
+    PATIENCE=3
     two_ssh_nodes
     suite kvm-stop --force web1
     cut_at after-accept a

@@ -140,8 +140,8 @@ has_ended() { # PID
 @test "a source that falls silent before the vote: the target's side undoes what it has made, and lets go" {
     begin
     offer
-    serve 1
-    say_signs 3
+    serve 3
+    say_signs 5 # longer than that
     expect_equal "$(phase_of b)" accepted
     expect_silence_told 1
     on b expect_nothing_left web1
@@ -169,7 +169,7 @@ has_ended() { # PID
 @test "a source that falls silent after the vote: the target keeps what has arrived, and lets go of the lock" {
     begin
     offer
-    serve 2
+    serve 4
     say tree
     wait_until 20 answered 2
     jq -c -s '.[0] + {document: "accepted", port: .[1].port, token: .[1].token, key: .[1].key, tree: .[2].tree}' \
@@ -182,6 +182,7 @@ has_ended() { # PID
     local signs=$!
     wait "$send"
     kill "$signs"
+    wait "$signs" || true
     say vote
     wait_until 20 grep -q half "$TEST_DIR/answers"
     expect_silence_told 5
@@ -502,7 +503,7 @@ on_b_is_dead() {
     expect_status 0
     keep offer
     accept
-    ip netns exec "$(namespace_of_node a)" tc qdisc add dev "$(link_of a)" root tbf rate 800kbit burst 64kb latency 100ms
+    slow_wire 800kbit
     migrate_stage_behind
     wait_until 30 is_copying a
     kill -KILL "$tool"
