@@ -245,8 +245,11 @@ class Place:
         self.wait("all processes have ended", lambda: not self.processes())
         if self.configured():
             raise Failure(f"ifdown did not run for {self.configured()}")
-        if self.taps():
-            raise Failure(f"taps left: {self.taps()}")
+        # The kernel takes down what a process held after the process is seen no more.
+        try:
+            self.wait("no tap is left", lambda: not self.taps())
+        except Failure:
+            raise Failure(f"taps left: {self.taps()}") from None
         if self.files():
             raise Failure(f"files left: {self.files()}")
 

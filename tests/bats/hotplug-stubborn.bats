@@ -27,7 +27,7 @@ never_lets_go() { # NAME
     suite kvm-hotplug "$1" del-disk 0 --timeout 2
     expect_status 6
     expect_error "kvm-stop --reset $1"
-    [[ $SECONDS -le 5 ]] || fail "took $SECONDS s"
+    [[ $SECONDS -le 15 ]] || fail "took $SECONDS s"
     expect_removing "$1" disks
     expect_equal "$(nodes "$1")" "$id"
     suite kvm-hotplug "$1" check
@@ -42,7 +42,7 @@ never_lets_go() { # NAME
     expect_status 0
     wait_until 20 is_not_in_qemu "$1" "$id"
     wait_until 20 is_not_in_qemu "$1" nic-
-    suite kvm-hotplug "$1" set-memory 128 --timeout 1 --force
+    suite kvm-hotplug "$1" set-memory 128 --timeout 10 --force
     expect_equal "$(grep -c "an interrupted removal was finished" <<<"$errors")" 2
     expect_inventory "$1" "$before"
 }
@@ -58,8 +58,8 @@ is_not_in_qemu() { # NAME ID
     before=$(inventory web1)
     hotplug web1 add-disk path="$(disk one 4)" name=one
     hotplug web1 add-nic link=br0 name=front
-    hotplug web1 del-disk one
-    hotplug web1 del-nic front
+    hotplug web1 del-disk one --timeout 90
+    hotplug web1 del-nic front --timeout 90
     expect_inventory web1 "$before"
     guest_run web1 'ls /sys/block /sys/class/net' >"$TEST_DIR/seen"
     run -1 grep -E 'vda|eth0' "$TEST_DIR/seen"
@@ -70,7 +70,7 @@ is_not_in_qemu() { # NAME ID
     expect_status 0
     before=$(inventory web1)
     hotplug web1 add-disk path="$(disk one 4)" name=one
-    hotplug web1 del-disk one
+    hotplug web1 del-disk one --timeout 90
     expect_inventory web1 "$before"
 }
 

@@ -145,7 +145,7 @@ include/kvm/state/slots.h includes ../base/error.h"
 }
 
 @test "what a test leaves in /dev/shm is swept with it, and nothing of others" {
-    local mine others=/dev/shm/kvm-suite.web1.0.server
+    local mine others=/dev/shm/kvm-suite.${TEST_DIR##*.}.0.server
     mkdir "$TEST_DIR/b"
     mine=/dev/shm/kvm-suite.web1.$(printf %x "$(stat -c %i "$TEST_DIR/b")").server
     mkdir "$mine" "$others"

@@ -475,7 +475,7 @@ EOF
     began=$SECONDS
     suite kvm-start --timeout 1 "$(empty_definition web1 '.nics = [{nicparams: {link: "br0"}}]')"
     expect_status 1
-    [[ $((SECONDS - began)) -le 4 ]]
+    [[ $((SECONDS - began)) -le 10 ]]
     expect_error "kvm-ifup-custom: did not end within"
     expect_equal "$(calls ifdown)" 1
     expect_nothing_left web1
@@ -592,8 +592,13 @@ expect_only_listed_files() { # NAME IMAGE
     left=$(open_files "$1" | grep -v -x -F -e /dev/null -e "$RUN_DIR/log/$1.log" -e "$RUN_DIR/pid/$1" \
         -e "$RUN_DIR/events/$1.jsonl" -e "$2" -e /dev/net/tun | grep -v -E '^anon_inode:\[(eventfd|eventpoll|signalfd|io_uring)\]$|^socket:' || true)
     expect_equal "$left" ""
-    # Four listening monitors and console: no socket of ours or of the caller's besides.
-    expect_equal "$(open_files "$1" | grep -c '^socket:')" 4
+    # Four listening monitors and console: no socket of ours or of the caller's besides, once QEMU has closed that of
+    # kvm-start's end.
+    wait_until 5 has_sockets "$1" 4
+}
+
+has_sockets() { # NAME COUNT
+    [[ $(open_files "$1" | grep -c '^socket:') -eq $2 ]]
 }
 
 expect_powerless() { # NAME UID
@@ -684,7 +689,7 @@ expect_powerless() { # NAME UID
         case $status in
         0) break ;;
         1 | 2) expect_nothing_left web1 ;; # 2: its binary could not be asked
-        5) expect_error "'kvm-cleanup web1' removes what is left" ;;
+        5) grep -q -F -e "'kvm-cleanup web1' removes what is left" -e "'kvm-info web1' shows whether" <<<"$errors" || fail "names no next command" ;;
         *) fail "exit status $status" ;;
         esac
         undone=$((undone + 1))

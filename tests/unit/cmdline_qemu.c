@@ -287,7 +287,7 @@ static bool make_kernel(void)
 
 static bool make_scratch(void)
 {
-    CHECK(mkdtemp(scratch) != NULL);
+    CHECK(own_network() && mkdtemp(scratch) != NULL);
     CHECK_NUMBER(in_shell("mkdir -m 0700 \"$1/chroot\" && "
                           "qemu-img create -q -f qcow2 \"$1/disk3.qcow2\" 1M"),
                  0);

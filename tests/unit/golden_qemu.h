@@ -6,6 +6,7 @@
 #ifndef KVM_TESTS_GOLDEN_QEMU_H
 #define KVM_TESTS_GOLDEN_QEMU_H
 
+#include <sched.h>
 #include <unistd.h>
 #include "golden.h"
 #include "kvm/base/file.h"
@@ -41,6 +42,22 @@ static int in_shell(const char *script)
                                 .pid_lock = -1};
 
     return process_run(&spec, clock_deadline(LIMIT_MS), NULL, NULL);
+}
+
+/*
+ * The golden definitions have fixed ports: in a network of its own no other test and no program of this node has one of
+ * them. The bridge has an address, since SPICE listens only where there is one besides that of lo.
+ */
+static bool own_network(void)
+{
+    if (geteuid() != 0)
+        return true;
+    CHECK(unshare(CLONE_NEWNET) == 0);
+    CHECK_NUMBER(
+        in_shell("PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip link add own type bridge && "
+                 "ip addr add 10.7.0.1/24 dev own && ip link set own up"),
+        0);
+    return true;
 }
 
 /* What VNC and SPICE want for TLS; "spice.pem" holds both certificate and key. */

@@ -275,13 +275,13 @@ TEST(silence, "silence, another client and a full backlog are a time-out, in tim
     int64_t before = clock_now_ms();
     CHECK(qmp_connect(fake.socket, false, clock_deadline(SHORT_MS), &error) == NULL);
     CHECK_HAS(error.text, "another client holds the monitor");
-    CHECK(clock_now_ms() - before < 1000);
+    CHECK(clock_now_ms() - before < 5000);
     qmp_release(&first);
     first = connect_to(&fake, &error);
     CHECK(first != NULL);
 
     AUTO_FAKE struct fake slow = fake_begin("greeting {\"QMP\":\n");
-    CHECK(qmp_connect(slow.socket, false, clock_deadline(SHORT_MS), &error) == NULL);
+    CHECK(qmp_connect(slow.socket, false, clock_deadline(1000), &error) == NULL);
     CHECK_NUMBER(error.status, STATUS_TIMEOUT);
     CHECK(strstr(error.text, "another client") == NULL);
     return true;

@@ -81,7 +81,7 @@ static bool is_taken(struct golden *golden)
 /* The images, directories and certificates that the golden definitions name. */
 static bool make_scratch(void)
 {
-    CHECK(mkdtemp(scratch) != NULL);
+    CHECK(own_network() && mkdtemp(scratch) != NULL);
     CHECK_NUMBER(in_shell("cd \"$1\" && mkdir pid ctrl log && truncate -s 1440K code.fd nvram.fd "
                           "cd,1.iso cd2.iso cdrom.iso floppy.img"),
                  0);
