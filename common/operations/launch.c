@@ -86,17 +86,26 @@ static int drop_intent(void *plan, struct error *error)
     return runtime_remove(launch->rundir, instance_name(launch), error);
 }
 
+static int open_disk(struct launch *launch, size_t i, struct error *error)
+{
+    const struct launch_options *options = launch->options;
+    const struct disk *disk = &launch->instance->disks[i];
+
+    launch->disks[i] = image_open(disk->path, device_open_flags(disk, launch->instance), error);
+    if (launch->disks[i] < 0)
+        return -1;
+    return options->check_image == NULL
+               ? 0
+               : options->check_image(options->check_context, i, launch->disks[i], error);
+}
+
 static int open_images(void *plan, struct error *error)
 {
     struct launch *launch = plan;
     const struct instance *instance = launch->instance;
 
     for (size_t i = 0; i < instance->disk_count; i++) {
-        const struct disk *disk = &instance->disks[i];
-        if (disk_is_userspace(disk))
-            continue;
-        launch->disks[i] = image_open(disk->path, device_open_flags(disk, instance), error);
-        if (launch->disks[i] < 0)
+        if (!disk_is_userspace(&instance->disks[i]) && open_disk(launch, i, error) < 0)
             return -1;
     }
     for (int i = 0; i < MEDIA; i++) {

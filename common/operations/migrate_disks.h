@@ -87,7 +87,7 @@ int copies_cancel(struct qmp *qmp, deadline_t deadline, struct error *error);
 
 /* Where a path leads: resolved once, by descriptors from then on. */
 struct place {
-    int directory, there; /* what is there; -1: nothing */
+    int directory, there; /* what is there, or has been made there; -1: nothing */
     char *real;
     const char *name; /* in the directory; the end of `real` */
 };
@@ -118,6 +118,9 @@ void landing_check(const struct instance *instance, struct landings *landings,
 /* Make the files: unnamed, then recorded in the runtime, which is committed, then named. */
 int landing_make(const struct rundir *rundir, struct runtime *runtime, struct landings *landings,
                  struct error *error);
+/* launch's check_image, `context` the landings after landing_make: a disk is opened by its path, and is it still what was
+ * checked and made there? */
+int landing_check_opened(const void *context, size_t disk, int descriptor, struct error *error);
 /* Remove what landing_make made, as the runtime tells; anything else at these places is left and told. */
 int landing_remove(const struct runtime *runtime, struct messages *warnings, struct error *error);
 /* What landing_remove would do when the guest never comes: {"finding", "action"} of each. */

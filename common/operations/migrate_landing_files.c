@@ -124,9 +124,37 @@ int landing_make(const struct rundir *rundir, struct runtime *runtime, struct la
     for (size_t i = 0; i < landings->count && result == 0; i++)
         result = landings->items[i].exists ? take_over(&landings->items[i], error)
                                            : give_name(&landings->items[i], files[i], error);
-    for (size_t i = 0; i < landings->count; i++)
-        memory_close(&files[i]);
+    for (size_t i = 0; i < landings->count; i++) {
+        if (landings->items[i].place.there < 0)
+            landings->items[i].place.there = files[i];
+        else
+            memory_close(&files[i]);
+    }
     return result;
+}
+
+int landing_check_opened(const void *context, size_t disk, int descriptor, struct error *error)
+{
+    const struct landings *landings = context;
+
+    for (size_t i = 0; i < landings->count; i++) {
+        const struct landing *landing = &landings->items[i];
+        struct stat opened, checked;
+        if (landing->index != disk)
+            continue;
+        if (fstat(descriptor, &opened) < 0 || fstat(landing->place.there, &checked) < 0)
+            return error_errno(error, STATUS_FAILED, "disks[%zu]: %s", disk, landing->path);
+        bool same = S_ISBLK(checked.st_mode)
+                        ? S_ISBLK(opened.st_mode) && opened.st_rdev == checked.st_rdev
+                        : opened.st_dev == checked.st_dev && opened.st_ino == checked.st_ino;
+        if (!same)
+            return error_set(error, STATUS_STATE,
+                             "disks[%zu]: %s: is not any more what was checked and made ready "
+                             "there: somebody changes that directory; look at it, or take another "
+                             "place with --disk-path",
+                             disk, landing->path);
+    }
+    return 0;
 }
 
 /* ---- and removed ---- */

@@ -109,6 +109,8 @@ static int start_incoming(struct serving *serving, const json_t *request, struct
     struct runtime *runtime = &serving->session.runtime;
     struct launch_options options = {.heir = serving->in_place ? &serving->heir : NULL,
                                      .incoming = true,
+                                     .check_image = landing_check_opened,
+                                     .check_context = &serving->landings,
                                      .deadline = clock_deadline(SETUP_MS),
                                      .observe = serving->options->observe};
     static const char *const keys[] = {"id",     "commit_token", "abort_token", "peer",

@@ -318,6 +318,31 @@ elsewhere_is_untouched() { # TEXT…: what copy says
     rm -rf "$elsewhere"
 }
 
+@test "who puts a link in the place of a disk between its check and QEMU's start gets nothing written elsewhere" {
+    prepare
+    truncate -s 8M "$TEST_DIR/victim"
+    cp "$TEST_DIR/victim" "$TEST_DIR/victim.before"
+    # The first time that QEMU is asked what it can is between the two.
+    cat >"$TEST_DIR/qemu" <<END
+#!/bin/bash
+if [[ -e $there && ! -e $TEST_DIR/swapped ]]; then
+    touch "$TEST_DIR/swapped"
+    mv "$there" "$there.away"
+    ln -s "$TEST_DIR/victim" "$there"
+fi
+exec qemu-system-x86_64 "\$@"
+END
+    chmod 0755 "$TEST_DIR/qemu"
+    jq -n '{hvparams: {kvm_path: $ARGS.positional[0]}}' --args "$TEST_DIR/qemu" >"$TEST_DIR/conf-b/kvm-defaults.json"
+    copy
+    [[ -e $TEST_DIR/swapped ]] || fail "nothing was swapped"
+    cmp "$TEST_DIR/victim" "$TEST_DIR/victim.before"
+    expect_status 3
+    expect_error "on the target: open the images: disks[0]: $there: is not any more what was checked"
+    expect_runs_on a
+    [[ -L $there ]] || fail "what is somebody else's was removed"
+}
+
 @test "a stranger who connects to the port of the disks and says nothing keeps the source away neither" {
     prepare
     cat >"$TEST_DIR/stranger" <<'END'

@@ -28,11 +28,14 @@ struct launch_heir {
 };
 
 struct launch_options {
-    const struct launch_heir *heir;    /* NULL: there is nobody to take over from */
-    bool incoming;                     /* wait for a migration; implies that nothing runs */
-    bool nvram_received;               /* made of what the source sent: goes again if this fails */
-    bool paused;                       /* leave the guest's CPUs stopped */
-    deadline_t deadline;               /* of the whole start */
+    const struct launch_heir *heir; /* NULL: there is nobody to take over from */
+    bool incoming;                  /* wait for a migration; implies that nothing runs */
+    bool nvram_received;            /* made of what the source sent: goes again if this fails */
+    bool paused;                    /* leave the guest's CPUs stopped */
+    deadline_t deadline;            /* of the whole start */
+    /* NULL; of each image of a disk, opened and not yet QEMU's: may it be this one? */
+    int (*check_image)(const void *context, size_t disk, int descriptor, struct error *error);
+    const void *check_context;
     void (*observe)(const char *what); /* NULL; each step, for -v */
 };
 
