@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include "kvm/base/memory.h"
 
-enum { STAT_START_TIME = 22, END_WAIT_MS = 5000 };
+enum { STAT_START_TIME = 22, END_WAIT_MS = 5000, COMMAND_LINE_MAX = 64 * 1024 };
 
 /* A small file of /proc; false when it can't be read. */
 static bool read_small(const char *path, char *buffer, size_t size)
@@ -79,6 +79,26 @@ bool process_is_ending(pid_t pid)
     char path[64], some[16];
     snprintf(path, sizeof path, "/proc/%ld/cmdline", (long)pid);
     return !read_small(path, some, sizeof some) || some[0] == '\0';
+}
+
+char *process_command_line(pid_t pid, size_t *length)
+{
+    AUTO_FREE char *path = memory_format("/proc/%ld/cmdline", (long)pid);
+    char *words = memory_zeroed(COMMAND_LINE_MAX, 1);
+    AUTO_CLOSE int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = file < 0 ? -1 : 1;
+
+    *length = 0;
+    while (count > 0 && *length < COMMAND_LINE_MAX) {
+        count = read(file, words + *length, COMMAND_LINE_MAX - *length);
+        *length += count > 0 ? (size_t)count : 0;
+    }
+    while (*length > 0 && words[*length - 1] != '\0')
+        (*length)--;
+    if (count >= 0)
+        return words;
+    free(words);
+    return NULL;
 }
 
 static double seconds_of(clockid_t id)

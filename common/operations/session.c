@@ -53,8 +53,8 @@ static int check_found(struct session *session, struct error *error)
         runtime->start_time == 0 || strcmp(runtime->boot_id, process_boot_id()) != 0 ||
         migration_text(runtime, "in_place") != NULL ||
         !process_start_time(runtime->pid, &start_time) || start_time != runtime->start_time ||
-        process_is_ending(runtime->pid))
-        return 0;
+        process_is_ending(runtime->pid) || monitor_is_of_another(runtime->pid, session->name))
+        return 0; /* the last: a copy of another instance's file records that one's QEMU */
     error_set(error, STATUS_FAILED,
               "its QEMU (pid %d) runs, but its pid file %s/pid/%s was removed or replaced, so no "
               "command can work on it; power the guest off from inside, or 'kill %d', then repeat "

@@ -124,6 +124,42 @@ bool monitor_is_recorded(const struct qemu_process *process, const struct runtim
            (runtime->start_time == 0 || runtime->start_time == process->start_time);
 }
 
+/* The value of -name: the first item without a key, or the item guest=, is the name. */
+static bool names_another(const char *value, const char *name)
+{
+    bool another = false;
+
+    for (const char *item = value; item != NULL; item = strchr(item, ',')) {
+        item += *item == ',';
+        size_t length = strcspn(item, ",");
+        bool keyed = strncmp(item, "guest=", strlen("guest=")) == 0;
+        if (!keyed && (item != value || memchr(item, '=', length) != NULL))
+            continue;
+        size_t key = keyed ? strlen("guest=") : 0;
+        if (length - key == strlen(name) && memcmp(item + key, name, length - key) == 0)
+            return false;
+        another = true;
+    }
+    return another;
+}
+
+bool monitor_is_of_another(pid_t pid, const char *name)
+{
+    size_t length = 0;
+    AUTO_FREE char *words = process_command_line(pid, &length);
+    bool another = false;
+
+    for (size_t i = 0; words != NULL && i < length; i += strlen(words + i) + 1) {
+        size_t value = i + strlen(words + i) + 1;
+        if (strcmp(words + i, "-name") != 0 && strcmp(words + i, "--name") != 0)
+            continue;
+        if (value >= length || !names_another(words + value, name))
+            return false;
+        another = true;
+    }
+    return another;
+}
+
 struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum rundir_file file,
                          const struct qemu_process *process, deadline_t deadline,
                          struct error *error)

@@ -493,3 +493,32 @@ bad_runtimes() { # DIRECTORY GOOD: makes one file for each kind
         expect_nothing_left web1
     done
 }
+
+@test "a runtime file copied to another name does not make that one run, nor harm the one that does" {
+    local words pid
+    network br0
+    suite kvm-start --paused "$(empty_definition web1 '.nics = [{nicparams: {link: "br0"}}]')"
+    expect_status 0
+    pid=$(qemu_pid web1)
+    sed 's/"web1"/"web2"/g' "$RUN_DIR/conf/web1.runtime" >"$RUN_DIR/conf/web2.runtime"
+    chmod 0600 "$RUN_DIR/conf/web2.runtime"
+    suite kvm-info
+    expect_status 0
+    expect_output "web2  stopped"
+    suite kvm-info web2
+    expect_status 3
+    expect_output "web2: stopped"
+    for words in "kvm-hotplug web2 list" "kvm-start --adopt web2"; do
+        # shellcheck disable=SC2086
+        suite $words
+        expect_status 3
+    done
+    suite kvm-cleanup web2
+    expect_status 0
+    expect_equal "$(files_of web2)" ""
+    qemu_lives web1
+    expect_equal "$(qemu_pid web1)" "$pid"
+    expect_equal "$(bridge_of "$(taps)")" br0
+    suite kvm-info web1
+    expect_status 0
+}

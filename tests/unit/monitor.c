@@ -137,6 +137,56 @@ TEST(recorded, "a process is the recorded one by pid and start time, of this boo
     return true;
 }
 
+/* A process that stands still, with these two words in its command line. */
+static pid_t begin_named(const char *option, const char *value)
+{
+    int started[2];
+    char nothing;
+    if (pipe2(started, O_CLOEXEC) != 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        execl("/bin/sh", "/bin/sh", "-c", "kill -STOP $$; :", option, value, (char *)NULL);
+        _exit(99);
+    }
+    close(started[1]);
+    ssize_t got = read(started[0], &nothing, 1); /* ends when the exec has happened */
+    close(started[0]);
+    return got == 0 ? pid : -1;
+}
+
+TEST(named, "a QEMU that names another instance is told from one that may be this one")
+{
+    static const struct {
+        const char *option, *value;
+        bool another;
+    } cases[] = {
+        {"-name", "web1", false},
+        {"--name", "web1", false},
+        {"-name", "web1,debug-threads=on", false},
+        {"-name", "debug-threads=on,guest=web1", false},
+        {"-name", "guest=web2,process=web1", true},
+        {"-name", "web2", true},
+        {"--name", "web2,debug-threads=on", true},
+        {"-name", "web11", true},
+        {"-name", "process=web2", false}, /* the guest's name is not known */
+        {"-uuid", "web2", false},
+        {"-x", "-name", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        pid_t pid = begin_named(cases[i].option, cases[i].value);
+        CHECK(pid > 0);
+        bool another = monitor_is_of_another(pid, "web1");
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        printf("# %s %s\n", cases[i].option, cases[i].value);
+        CHECK(another == cases[i].another);
+        CHECK(!monitor_is_of_another(pid, "web1")); /* it is gone: nothing is known */
+    }
+    return true;
+}
+
 TEST(no_status, "an answer without a status, or with one that does not fit, is an error")
 {
     AUTO_FAKE struct fake fake = fake_begin(
@@ -233,4 +283,4 @@ TEST(real, "a real QEMU is found and answers in a few milliseconds")
 }
 
 UNIT_MAIN(UNIT(alive), UNIT(dead), UNIT(odd), UNIT(unnamed_lock), UNIT(impostor), UNIT(recorded),
-          UNIT(no_status), UNIT(odd_status), UNIT(real))
+          UNIT(named), UNIT(no_status), UNIT(odd_status), UNIT(real))

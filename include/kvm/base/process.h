@@ -30,6 +30,10 @@ bool process_is_zombie(pid_t pid);
 /* True for one that has given its memory back, which it does before its locks, or that is not there. */
 bool process_is_ending(pid_t pid);
 
+/* The words of its command line, each ended by NUL; what is beyond 64 KiB, or was not read whole, is missing. NULL when
+ * it can't be read. The caller frees. */
+char *process_command_line(pid_t pid, size_t *length);
+
 /* The name of a process (comm) and of the user it runs as, for "busy" messages; buffers ≥ 32. */
 void process_describe(pid_t pid, char *name, int name_size, char *user, int user_size);
 

@@ -34,6 +34,10 @@ void monitor_forget(struct qemu_process *process);
  * none, which is fine). */
 bool monitor_is_recorded(const struct qemu_process *process, const struct runtime *runtime);
 
+/* True when the command line of a process names other instances only (-name NAME or guest=NAME): its QEMU is not that of
+ * `name`. False when it can't be known. That it names one proves nothing, only that it does not. */
+bool monitor_is_of_another(pid_t pid, const char *name);
+
 /* Connect to ctrl/NAME.qmp (`file` RUNDIR_QMP; only under the lock) or another monitor and check that its peer is
  * `process`. */
 struct qmp *monitor_open(const struct rundir *rundir, const char *name, enum rundir_file file,
