@@ -10,16 +10,33 @@
 #include <unistd.h>
 #include "kvm/base/memory.h"
 
-static _Thread_local bool was_missing;
+static _Thread_local bool was_missing, was_refused;
 
 bool file_is_missing(void)
 {
     return was_missing;
 }
 
+bool file_is_refused(void)
+{
+    return was_refused;
+}
+
+DIR *file_entries(int descriptor)
+{
+    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    int why = errno;
+
+    if (entries == NULL)
+        memory_close(&descriptor);
+    errno = why;
+    return entries;
+}
+
 static int fail_errno(struct error *error, const char *name, const char *what)
 {
     was_missing = errno == ENOENT;
+    was_refused = errno == ELOOP || errno == ENOTDIR || errno == ENXIO; /* the last: a socket */
     if (errno == ELOOP)
         return error_set(error, STATUS_FAILED, "%s: %s: refused, it is a symbolic link", name,
                          what);
@@ -29,6 +46,7 @@ static int fail_errno(struct error *error, const char *name, const char *what)
 static int fail(struct error *error, const char *name, const char *why)
 {
     was_missing = false;
+    was_refused = true;
     return error_set(error, STATUS_FAILED, "%s: %s", name, why);
 }
 
@@ -108,7 +126,7 @@ static int read_opened(int file, const char *name, size_t limit, char **bytes, s
 int file_read(int directory, const char *name, size_t limit, bool private, char **bytes,
               size_t *length, struct error *error)
 {
-    was_missing = false;
+    was_missing = was_refused = false;
     const char *last;
     AUTO_CLOSE int parent = open_parent(directory, name, &last);
     if (parent < 0)

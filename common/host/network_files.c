@@ -69,11 +69,9 @@ static int remove_temporaries(const struct rundir *rundir, const char *directory
                               struct error *error)
 {
     int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    DIR *entries = file_entries(descriptor);
     int result = 0;
 
-    if (entries == NULL)
-        memory_close(&descriptor);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         size_t length = strlen(entry->d_name);
         if (entry->d_name[0] == '.' && length > 4 &&

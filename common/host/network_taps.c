@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kvm/base/file.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/text.h"
 #include "kvm/host/network.h"
@@ -113,10 +114,7 @@ static DIR *open_directory(const struct rundir *rundir, const struct instance *i
 
     rundir_name(RUNDIR_NIC, instance->name, directory);
     int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
-    if (entries == NULL)
-        memory_close(&descriptor);
-    return entries;
+    return file_entries(descriptor);
 }
 
 static void read_files(const struct rundir *rundir, const struct instance *instance, pid_t pid,

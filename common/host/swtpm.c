@@ -34,7 +34,7 @@ bool swtpm_state_is_used(const char *state)
 static int give_to(int directory, uid_t uid, gid_t gid)
 {
     int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *entries = copy < 0 ? NULL : fdopendir(copy);
+    DIR *entries = file_entries(copy);
     struct stat status;
     int result = entries == NULL ? -1 : fchown(directory, uid, gid);
 
@@ -80,7 +80,7 @@ int swtpm_state_remove(const struct node *node, const char *name, bool *was_ther
                    ? 0
                    : error_errno(error, STATUS_INCOMPLETE, "the state of its TPM: %s", state);
     int result = 0;
-    DIR *entries = fdopendir(directory);
+    DIR *entries = file_entries(directory);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
             unlinkat(directory, entry->d_name, 0) < 0)

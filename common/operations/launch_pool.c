@@ -56,7 +56,7 @@ static bool read_uid(const struct rundir *rundir, const char *instance, int64_t 
 static bool uid_is_taken(const struct launch *launch, uint32_t uid)
 {
     int directory = openat(launch->rundir->fd, "uid", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *entries = directory < 0 ? NULL : fdopendir(directory);
+    DIR *entries = file_entries(directory);
     bool taken = false;
 
     for (struct dirent *entry; entries != NULL && !taken && (entry = readdir(entries)) != NULL;) {

@@ -157,7 +157,7 @@ static void each_tap_file(const struct rundir *rundir, const char *name,
 
     rundir_name(RUNDIR_NIC, name, directory);
     int descriptor = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    DIR *entries = file_entries(descriptor);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         if (entry->d_name[0] == '.')
             continue;
@@ -194,7 +194,7 @@ static void remove_nic_directory(struct teardown *teardown)
         remove_one(teardown, directory); /* a planted link or file: itself, not what it leads to */
         return;
     }
-    DIR *entries = fdopendir(descriptor);
+    DIR *entries = file_entries(descriptor);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             unlinkat(dirfd(entries), entry->d_name, 0);
@@ -351,7 +351,7 @@ static void explain_chroot(json_t *list, const struct rundir *rundir, const char
         return;
     AUTO_FREE char *finding = memory_format("%s: chroot", path);
     int descriptor = openat(rundir->fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = descriptor < 0 ? NULL : fdopendir(descriptor);
+    DIR *entries = file_entries(descriptor);
     int count = 0;
     while (entries != NULL && readdir(entries) != NULL)
         count++;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
+#include "kvm/base/file.h"
 #include "kvm/base/memory.h"
 #include "kvm/state/instance.h"
 
@@ -84,7 +85,7 @@ static int scan(const struct rundir *rundir, const char *directory, const char *
     int fd = openat(rundir->fd, directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return 0;
-    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    DIR *stream = file_entries(fd);
     const struct dirent *entry;
     while (stream != NULL && (entry = next_entry(stream)) != NULL) {
         char *name = *entry->d_name == '.' ? owner_of_hidden(entry->d_name, suffixes)
@@ -99,8 +100,6 @@ static int scan(const struct rundir *rundir, const char *directory, const char *
                      : 0;
     if (stream != NULL)
         closedir(stream);
-    else
-        memory_close(&fd);
     return result;
 }
 

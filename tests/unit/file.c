@@ -2,6 +2,8 @@
 #include "unit.h"
 #include "scratch.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -280,6 +282,23 @@ TEST(directories, "directories are made with those above them; what is there mus
     return true;
 }
 
-UNIT_MAIN(UNIT(replacing), UNIT(replacing_below), UNIT(planted_temporary), UNIT(planted_target),
-          UNIT(planted_directory), UNIT(left_over_stuck), UNIT(short_write), UNIT(read_only),
-          UNIT(reading), UNIT(reading_refused), UNIT(missing), UNIT(removing), UNIT(directories))
+TEST(entries, "a descriptor that can't be read as a directory is closed")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    CHECK(scratch_write(&scratch, "file", "x"));
+    int file = openat(scratch.fd, "file", O_RDONLY | O_CLOEXEC);
+    CHECK(file >= 0);
+    CHECK(file_entries(file) == NULL);
+    CHECK(errno == ENOTDIR);
+    CHECK(fcntl(file, F_GETFD) < 0 && errno == EBADF);
+    CHECK(file_entries(-1) == NULL);
+    DIR *entries = file_entries(openat(scratch.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    CHECK(entries != NULL && readdir(entries) != NULL);
+    closedir(entries);
+    return true;
+}
+
+UNIT_MAIN(UNIT(entries), UNIT(replacing), UNIT(replacing_below), UNIT(planted_temporary),
+          UNIT(planted_target), UNIT(planted_directory), UNIT(left_over_stuck), UNIT(short_write),
+          UNIT(read_only), UNIT(reading), UNIT(reading_refused), UNIT(missing), UNIT(removing),
+          UNIT(directories))

@@ -16,6 +16,7 @@
 #ifndef KVM_BASE_FILE_H
 #define KVM_BASE_FILE_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -30,6 +31,12 @@ int file_read(int directory, const char *name, size_t limit, bool private, char 
 
 /* True when the last failing call of this module failed with ENOENT. */
 bool file_is_missing(void);
+
+/* True when the last file_read failed because of what is there: no regular file, a link, of another owner, too large… */
+bool file_is_refused(void);
+
+/* To read what is in an open directory; steals the descriptor (-1: NULL), also when it fails: NULL with errno. */
+DIR *file_entries(int descriptor);
 
 /* See above. `name` may hold slashes; the temporary file is made beside it. */
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
