@@ -155,6 +155,8 @@ static int load(struct node *node, struct error *error)
     AUTO_FREE char *bytes = NULL;
     size_t length;
     if (file_read(AT_FDCWD, node->source, NODE_FILE_MAX, true, &bytes, &length, error) < 0) {
+        if (error != NULL && file_is_refused())
+            error->status = STATUS_USAGE;
         if (!file_is_missing())
             return -1;
         node->defaults = memory_json(json_object());

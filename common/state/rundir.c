@@ -55,8 +55,9 @@ static int check_directory(const struct stat *status, const char *path, struct e
         return error_set(error, STATUS_FAILED, "%s: refused, it is not a directory", path);
     if (status->st_uid != 0 && status->st_uid != geteuid())
         return error_set(error, STATUS_FAILED,
-                         "%s: refused, its owner is neither root nor the caller (uid %u)", path,
-                         (unsigned)status->st_uid);
+                         "%s: refused, its owner is neither root nor the caller (uid %u); look at "
+                         "what is in it, then: chown root %s",
+                         path, (unsigned)status->st_uid, path);
     if ((status->st_mode & S_IWOTH) != 0)
         return error_set(error, STATUS_FAILED,
                          "%s: refused, everybody may write it (mode %04o); chmod o-w %s", path,
@@ -72,6 +73,11 @@ static int check_sub_directories(const struct rundir *rundir, bool create, struc
         AUTO_FREE char *path = memory_format("%s/%s", rundir->path, directories[i]);
         if (!there && errno != ENOENT)
             return error_errno(error, STATUS_FAILED, "%s: stat", path);
+        if (there && !S_ISDIR(status.st_mode)) {
+            check_directory(&status, path, error);
+            return error_append(error, "; look at it with 'ls -l %s', then: mv %s %s.away", path,
+                                path, path);
+        }
         if (there && check_directory(&status, path, error) < 0)
             return -1;
         if (!there && create &&

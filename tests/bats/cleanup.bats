@@ -297,7 +297,7 @@ expect_victim() {
         # shellcheck disable=SC2086
         suite $words
         expect_status 1
-        expect_error "$RUN_DIR/nic: refused, it is not a directory"
+        expect_error "$RUN_DIR/nic: refused, it is not a directory; look at it with 'ls -l $RUN_DIR/nic', then: mv $RUN_DIR/nic $RUN_DIR/nic.away"
     done
     expect_victim
 }

@@ -363,8 +363,26 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     echo '{"hvparams": {"acpi": false}}' >"$CONF_DIR/kvm-defaults.json"
     chmod 0666 "$CONF_DIR/kvm-defaults.json"
     suite kvm-start "$(empty_definition web1)"
-    [[ $status -ne 0 ]]
+    expect_status 2
     expect_error "kvm-defaults.json"
+    expect_untouched
+}
+
+@test "what is no file in the place of the node's defaults is a bad input" {
+    local what words place=$CONF_DIR/kvm-defaults.json
+    echo '{}' >"$TEST_DIR/elsewhere"
+    for what in "mkfifo $place" "mkdir $place" "ln -s $TEST_DIR/elsewhere $place" "ln $TEST_DIR/elsewhere $place" \
+        "truncate -s 2M $place"; do
+        $what
+        for words in "kvm-start $(empty_definition web1)" "kvm-stop web1" "kvm-cleanup web1"; do
+            # shellcheck disable=SC2086
+            suite $words
+            expect_status 2
+            expect_error "$place: "
+            expect_error "refused"
+        done
+        rm -r "$place"
+    done
     expect_untouched
 }
 

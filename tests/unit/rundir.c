@@ -104,7 +104,9 @@ TEST(refusing, "a run directory that others could prepare is refused")
     CHECK(is_refused(&scratch, "everybody may write it"));
     CHECK(fchmodat(scratch.fd, "run", 0700, 0) == 0);
     CHECK(symlinkat("../other", scratch.fd, "run/lock") == 0);
-    CHECK(is_refused(&scratch, "run/lock: refused, it is not a directory"));
+    CHECK(
+        is_refused(&scratch, "run/lock: refused, it is not a directory; look at it with 'ls -l "));
+    CHECK(is_refused(&scratch, "run/lock.away"));
     CHECK(unlinkat(scratch.fd, "run/lock", 0) == 0);
     if (geteuid() == 0) {
         CHECK(fchownat(scratch.fd, "run", 12345, 12345, 0) == 0);
