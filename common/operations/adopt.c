@@ -43,8 +43,12 @@ static int find(struct adopt *adopt, struct error *error)
         return -1;
     free(adopt->result->subject);
     adopt->result->subject = memory_copy(adopt->name);
-    if (session_open(session, adopt->rundir, adopt->node, adopt->name, !adopt->options->dry_run,
-                     clock_deadline(adopt->options->wait_lock_ms), error) < 0)
+    int failed =
+        adopt->options->dry_run
+            ? session_open(session, adopt->rundir, adopt->node, adopt->name, false, 0, error)
+            : session_open_known(session, adopt->rundir, adopt->node, adopt->name,
+                                 clock_deadline(adopt->options->wait_lock_ms), error);
+    if (failed < 0)
         return -1;
     if (!session_is_live(session))
         return error_set(error, STATUS_STATE,

@@ -164,8 +164,12 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
     deadline_t deadline = clock_deadline(options->timeout_ms);
 
     result->subject = memory_copy(name);
-    int failed = session_open(&session, rundir, node, name, !options->explain,
-                              clock_deadline(options->wait_lock_ms), &error);
+    deadline_t lock_deadline = clock_deadline(options->wait_lock_ms);
+    bool slip =
+        !options->explain && !options->remove_state; /* the state is not in the run directory */
+    int failed =
+        slip ? session_open_known(&session, rundir, node, name, lock_deadline, &error)
+             : session_open(&session, rundir, node, name, !options->explain, lock_deadline, &error);
     session.observe = options->observe;
     if (failed == 0 && options->force)
         forget_split(&session);

@@ -115,6 +115,17 @@ int session_open(struct session *session, const struct rundir *rundir, const str
     return session_read(session, error);
 }
 
+int session_open_known(struct session *session, const struct rundir *rundir,
+                       const struct node *node, const char *name, deadline_t lock_deadline,
+                       struct error *error)
+{
+    if (rundir_check_name(rundir, name, error) < 0 || rundir_knows(rundir, name))
+        return session_open(session, rundir, node, name, true, lock_deadline, error);
+    *session = (struct session){
+        .rundir = rundir, .node = node, .name = name, .lock = -1, .process = {.pidfd = -1}};
+    return 0;
+}
+
 int session_peek(struct session *session, const struct rundir *rundir, const char *name,
                  struct error *error)
 {

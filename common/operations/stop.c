@@ -280,8 +280,10 @@ void stop_instance(const struct rundir *rundir, const struct node *node, const c
     struct error error = {0};
 
     result->subject = memory_copy(name);
-    int failed = session_open(&stop.session, rundir, node, name, !options->dry_run,
-                              clock_deadline(options->wait_lock_ms), &error);
+    int failed = options->dry_run
+                     ? session_open(&stop.session, rundir, node, name, false, 0, &error)
+                     : session_open_known(&stop.session, rundir, node, name,
+                                          clock_deadline(options->wait_lock_ms), &error);
     stop.session.observe = options->observe;
     stop.deadline =
         clock_deadline(options->timeout_ms); /* the wait for the lock is not part of it */

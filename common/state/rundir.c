@@ -180,3 +180,11 @@ bool rundir_has_files(const struct rundir *rundir, const char *name)
     }
     return false;
 }
+
+bool rundir_knows(const struct rundir *rundir, const char *name)
+{
+    char path[RUNDIR_PATH_MAX];
+
+    rundir_name(RUNDIR_LOCK, name, path);
+    return file_exists(rundir->fd, path) || rundir_has_files(rundir, name);
+}

@@ -33,6 +33,11 @@ struct session {
  * QEMU that lives without the pid file is: it would be taken for dead, and its guest be started a second time. */
 int session_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error);
+/* The same with the lock, for who does nothing without has_files or a QEMU that lives: a name that was never used here,
+ * which may be a slip, leaves no lock file. */
+int session_open_known(struct session *session, const struct rundir *rundir,
+                       const struct node *node, const char *name, deadline_t lock_deadline,
+                       struct error *error);
 /* The same in two halves, for who has something to do in between: lock and process, then files. */
 int session_find(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, bool locked, deadline_t lock_deadline, struct error *error);

@@ -81,5 +81,7 @@ void rundir_names_release(char **names);
 
 /* True if there is any file of this instance but its lock. */
 bool rundir_has_files(const struct rundir *rundir, const char *name);
+/* True if there is one, or its lock, which whoever makes the first takes before: else the name was never used here. */
+bool rundir_knows(const struct rundir *rundir, const char *name);
 
 #endif
