@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "hotplug_private.h"
+#include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/transaction.h"
@@ -67,6 +68,19 @@ static void check_devices(const struct hotplug *hotplug, struct messages *reason
     }
 }
 
+/* Looking takes the other monitor. No connection is made here: it would be in the way of who works. */
+static void check_monitor(const struct hotplug *hotplug, struct messages *reasons)
+{
+    char name[RUNDIR_PATH_MAX];
+
+    rundir_name(RUNDIR_QMP, hotplug->name, name);
+    if (!file_exists(hotplug->rundir->fd, name))
+        messages_add(reasons,
+                     "its monitor %s/%s was removed, so no command can change it: power the guest "
+                     "off from inside and start it again, or 'kvm-stop --force --reboot %s'",
+                     hotplug->rundir->path, name, hotplug->name);
+}
+
 int hotplug_check(struct hotplug *hotplug, struct error *error)
 {
     AUTO_MESSAGES struct messages reasons = {0};
@@ -83,6 +97,7 @@ int hotplug_check(struct hotplug *hotplug, struct error *error)
         messages_add(&reasons, "the guest is \"%s\": it can't let a device go", hotplug->status);
     if (rundir_lock_holder(hotplug->rundir, hotplug->name, holder, sizeof(holder)))
         messages_add(&reasons, "busy: %s", holder);
+    check_monitor(hotplug, &reasons);
     check_commands(hotplug, &reasons);
     check_slots(hotplug, &reasons);
     check_devices(hotplug, &reasons);
@@ -115,6 +130,8 @@ static int ask_qemu(struct hotplug *hotplug, json_t *devices, bool disks, struct
         json_object_set_new(device, "in_qemu", json_boolean(exists));
         if (disks)
             json_object_set_new(device, "backend", json_boolean(node[0] != '\0'));
+        if (disks && node[0] != '\0')
+            json_object_set_new(device, "node", json_string(node));
     }
     return 0;
 }
@@ -132,5 +149,6 @@ int hotplug_list(struct hotplug *hotplug, struct error *error)
                                nic_count, nic_count == 1 ? "" : "s"));
     hotplug_detail(hotplug, "disks", json_incref(disks));
     hotplug_detail(hotplug, "nics", json_incref(nics));
+    hotplug_detail(hotplug, "media", json_incref(json_member(devices, "media")));
     return 0;
 }

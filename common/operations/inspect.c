@@ -15,6 +15,7 @@
 #include "kvm/qemu/events.h"
 #include "kvm/operations/migration.h"
 #include "kvm/state/hvparams.h"
+#include "kvm/state/media.h"
 #include "kvm/state/placement.h"
 
 static void put(json_t *object, const char *key, json_t *value)
@@ -207,6 +208,22 @@ static json_t *tell_nics(const struct session *session)
     return list;
 }
 
+/* What is in the drives: null when the medium was ejected. */
+static json_t *tell_media(const struct instance *instance)
+{
+    json_t *list = memory_json(json_array());
+
+    for (enum medium medium = 0; medium < MEDIA; medium++) {
+        if (media_place(instance, medium) == NULL)
+            continue;
+        json_array_append_new(
+            list, memory_json(json_pack("{s:s, s:s, s:s?}", "drive", media_names[medium].device,
+                                        "what", media_names[medium].what, "medium",
+                                        media_file(instance, medium))));
+    }
+    return list;
+}
+
 /* "running" and "paused" by QEMU's own word, which goes before what the event log says. */
 static void tell_live(const struct session *session, deadline_t deadline, json_t *detail)
 {
@@ -266,8 +283,9 @@ static const char *accelerator(const char *kvm_flag)
 
 json_t *inspect_devices(const struct session *session)
 {
-    return memory_json(
-        json_pack("{s:o, s:o}", "disks", tell_disks(session), "nics", tell_nics(session)));
+    return memory_json(json_pack("{s:o, s:o, s:o}", "disks", tell_disks(session), "nics",
+                                 tell_nics(session), "media",
+                                 tell_media(&session->runtime.instance)));
 }
 
 /* QEMU goes on without it, but a reset of the guest then ends QEMU (7.2). */
@@ -306,6 +324,7 @@ json_t *inspect_detail(const struct rundir *rundir, const char *name, deadline_t
             put(detail, "firmware", json_deep_copy(json_member(session.runtime.ours, "firmware")));
         put(detail, "disks", tell_disks(&session));
         put(detail, "nics", tell_nics(&session));
+        put(detail, "media", tell_media(&session.runtime.instance));
         for (size_t i = 0; i < session.runtime.notes.count; i++) {
             if (i == 0)
                 put(detail, "notes", json_array());

@@ -153,19 +153,33 @@ static const char *state_word(const json_t *device)
                : "missing in QEMU";
 }
 
+/* Of a disk, where QEMU was asked; "" where it was not. */
+static void backend_cell(const json_t *disk, char *cell)
+{
+    const char *node = json_text(disk, "node");
+
+    if (json_member(disk, "backend") == NULL)
+        cell[0] = '\0';
+    else if (node == NULL)
+        snprintf(cell, CELL, ", no backend");
+    else
+        snprintf(cell, CELL, ", backend %s", node);
+}
+
 static void print_disks(const json_t *disks)
 {
-    char slot[CELL];
+    char slot[CELL], backend[CELL];
     size_t i;
     json_t *disk;
 
     json_array_foreach (disks, i, disk) {
         AUTO_FREE char *title = memory_format("disk %zu", i);
         slot_cell(disk, slot);
-        line(title, "%s, %s, %s, %s%s%s%s",
+        backend_cell(disk, backend);
+        line(title, "%s, %s, %s, %s%s%s%s%s",
              or_else(json_text(disk, "path"), or_else(json_text(disk, "uri"), "-")),
              or_else(json_text(disk, "id"), "no id"), slot,
-             json_truth(disk, "read_only", false) ? "read-only, " : "", state_word(disk),
+             json_truth(disk, "read_only", false) ? "read-only, " : "", state_word(disk), backend,
              json_text(disk, "name") != NULL ? ", name " : "",
              or_else(json_text(disk, "name"), ""));
         line("", "uuid %s", json_text(disk, "uuid"));
@@ -190,10 +204,20 @@ static void print_nics(const json_t *nics)
     }
 }
 
+static void print_media(const json_t *media)
+{
+    size_t i;
+    json_t *one;
+
+    json_array_foreach (media, i, one)
+        line(json_text(one, "drive"), "%s", or_else(json_text(one, "medium"), "empty (ejected)"));
+}
+
 void present_devices(const json_t *detail)
 {
     print_disks(json_member(detail, "disks"));
     print_nics(json_member(detail, "nics"));
+    print_media(json_member(detail, "media"));
 }
 
 static void print_machine(const json_t *detail)

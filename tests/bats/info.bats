@@ -299,3 +299,25 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(100); open(sys
     done
     qemu_lives web1
 }
+
+@test "the medium of each drive and the backend of each disk are shown" {
+    printf 'x%.0s' {1..4096} >"$TEST_DIR/a.iso"
+    start_paused "$(empty_definition web1 ".disks = [{path: \"$(disk root 1)\"}] |
+        .hvparams.cdrom_image_path = \"$TEST_DIR/a.iso\" | .hvparams.cdrom2_image_path = \"$TEST_DIR/a.iso\"")"
+    suite kvm-info web1
+    expect_output "  cdrom      $TEST_DIR/a.iso"
+    expect_output "  cdrom2     $TEST_DIR/a.iso"
+    suite kvm-hotplug web1 change-cdrom eject
+    expect_status 0
+    suite kvm-info web1
+    expect_output "  cdrom      empty (ejected)"
+    suite kvm-info --json web1
+    expect_json '.[0].media == [{drive: "cdrom", what: "CD-ROM", medium: null},
+        {drive: "cdrom2", what: "second CD-ROM", medium: ($ENV.TEST_DIR + "/a.iso")}]'
+    suite kvm-hotplug web1 list
+    expect_output "  cdrom      empty (ejected)"
+    expect_output "  cdrom2     $TEST_DIR/a.iso"
+    expect_output ", present, backend disk-"
+    suite kvm-hotplug web1 list --json
+    expect_json '.[0].disks[0] | .backend and .node == .id'
+}
