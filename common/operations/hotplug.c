@@ -135,6 +135,8 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
 {
     struct error unreachable = {0};
 
+    if (!looking && !rundir_knows(hotplug->rundir, hotplug->name)) /* a slip leaves no lock */
+        return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
     if (session_find(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
                      clock_deadline(hotplug->options->wait_lock_ms), error) < 0)
         return -1;
@@ -146,6 +148,8 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
     hotplug->instance = &hotplug->runtime->instance;
     if (check_state(hotplug, error) < 0)
         return -1;
+    if (hotplug->qmp == NULL && unreachable.status == STATUS_TIMEOUT) /* conclude goes on */
+        return error_set(error, STATUS_TIMEOUT, "%s", unreachable.text);
     if (hotplug->qmp == NULL)
         return error_set(error, unreachable.status,
                          "%s; 'kvm-info %s' shows more, 'kvm-stop --force %s' ends it",
@@ -157,10 +161,12 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
     if (check_migration(hotplug, error) < 0)
         return -1;
     hotplug_name_subject(hotplug);
+    hotplug->touched = true; /* for as long as that works */
     if (!hotplug->options->dry_run &&
         reconcile_live(hotplug->rundir, hotplug->node, hotplug->runtime, hotplug->qmp,
                        hotplug->deadline, &hotplug->result->warnings, error) < 0)
         return error_prefix(error, "finishing what an earlier command left");
+    hotplug->touched = false;
     return keep_what_was(hotplug, error);
 }
 
@@ -214,6 +220,7 @@ bool hotplug_recover(struct hotplug *hotplug, struct error *error)
 enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
                               struct error *error)
 {
+    hotplug->touched = true;
     enum qmp_outcome outcome =
         qmp_call(hotplug->qmp, command, arguments, hotplug->deadline, NULL, error);
 
@@ -280,6 +287,7 @@ int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, str
 
 int hotplug_commit(struct hotplug *hotplug, struct error *error)
 {
+    hotplug->touched = true;
     return runtime_commit(hotplug->rundir, hotplug->runtime, error);
 }
 
@@ -317,12 +325,16 @@ static int check_arguments(const struct hotplug *hotplug, int index, struct erro
                      hotplug_actions[index], actions[index].arguments);
 }
 
-/* The status and the last words of a failure. That QEMU did not answer in time is a failure like others: nothing goes
- * on because of it. */
+/* The status and the last words of a failure. That QEMU did not answer in time to what was to be changed, and was then
+ * undone, is a failure like others. */
 static void conclude(const struct hotplug *hotplug, struct error *error)
 {
-    if (error->status == STATUS_TIMEOUT && !hotplug->goes_on)
+    if (error->status == STATUS_TIMEOUT && !hotplug->goes_on && hotplug->touched)
         error->status = STATUS_FAILED;
+    else if (error->status == STATUS_TIMEOUT && !hotplug->goes_on && !hotplug->advised)
+        error_append(error,
+                     "; nothing was changed: repeat the command, or 'kvm-stop --force %s' ends it",
+                     hotplug->name);
     if (hotplug->unknown || (hotplug->keep && !hotplug->goes_on))
         error->status = STATUS_INCOMPLETE;
     if (error->status == STATUS_INCOMPLETE && !hotplug->advised)

@@ -36,6 +36,7 @@ struct hotplug {
     bool recovering; /* something has failed: `deadline` is the end */
     bool unknown;    /* QEMU's state can't be known: nothing may be undone (I15) */
     bool keep; /* the state written is to stay though the step failed: the next command needs it */
+    bool touched; /* something was to be changed: in the file or by QEMU */
     bool goes_on; /* the time is up, and the guest is still at it */
     int vacated;  /* slot of a device that a dry run took away; 0: none */
     bool advised; /* the message says already what to do */

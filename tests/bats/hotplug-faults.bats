@@ -288,6 +288,38 @@ qemu_file_is_free() {
     expect_unchanged
 }
 
+@test "a QEMU that hangs: the time is up (6), nothing was changed, and the next command is named" {
+    local words server
+    pretend
+    server=$(qemu_pid web1)
+    kill -STOP "$server"
+    for words in check list "set-io $ONE iops=3" "del-disk $ONE" "add-disk path=$(disk new 1)"; do
+        # shellcheck disable=SC2086
+        hotplug 6 --timeout 1 $words
+        expect_error "nothing was changed: repeat the command, or 'kvm-stop --force web1' ends it"
+    done
+    kill -CONT "$server"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+}
+
+@test "a question stays unanswered before anything is done: 6 as well" {
+    pretend "silent query-migrate"
+    hotplug 6 --timeout 1 del-disk "$ONE"
+    expect_error "nothing was changed"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+}
+
+@test "check: the monitor for actions was removed, and the one for looking still answers" {
+    pretend
+    rm "$RUN_DIR/ctrl/web1.qmp"
+    hotplug 0 list
+    hotplug 3 check
+    expect_error "its monitor $RUN_DIR/ctrl/web1.qmp was removed"
+    hotplug 1 set-io "$ONE" iops=3
+}
+
 @test "paused: a removal is refused with the reason, an addition is not" {
     pretend "status paused"
     hotplug 3 del-disk "$ONE"

@@ -461,3 +461,17 @@ source_in() { # PHASE
     expect_status 0
     expect_nothing_left web1
 }
+
+@test "a name that was never used here leaves no lock, whatever is asked of it" {
+    local words
+    make_run_dir
+    for words in "0 kvm-stop web7" "0 kvm-stop --force web7" "3 kvm-stop --reboot web7" "0 kvm-cleanup web7" \
+        "3 kvm-hotplug web7 set-memory 32" "3 kvm-start --adopt web7"; do
+        # shellcheck disable=SC2086
+        suite ${words#* }
+        expect_status "${words%% *}"
+        expect_equal "$(ls "$RUN_DIR/lock")" ""
+    done
+    suite kvm-stop web7
+    expect_output "web7: already stopped: nothing of it is here"
+}
