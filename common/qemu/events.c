@@ -14,7 +14,7 @@
 #include "kvm/qemu/events.h"
 #include "events_private.h"
 
-enum { LOG_SIZE_MAX = 1024 * 1024, WORD_SIZE = 32 };
+enum { LOG_SIZE_MAX = 1024 * 1024, WORD_SIZE = 32, BLOCK = 4096, STAT_BLOCK = 512 };
 
 /* -1 with errno; what is not a regular file of ours is no log. */
 static int open_log(const struct rundir *rundir, enum rundir_file which, const char *name,
@@ -250,13 +250,24 @@ int events_open(const struct rundir *rundir, const char *name, struct error *err
     return log;
 }
 
-static void bound_one(const struct rundir *rundir, enum rundir_file file, const char *name)
+/* What is left of the line that the cut goes through. Not by the descriptor that appends: pwrite would append as well. */
+static void blank_line(const struct rundir *rundir, enum rundir_file file, const char *name,
+                       off_t from)
 {
+    char rest[BLOCK], blank[BLOCK];
     off_t size = 0;
-    AUTO_CLOSE int log = open_log(rundir, file, name, O_RDWR | O_APPEND, &size);
+    AUTO_CLOSE int log = open_log(rundir, file, name, O_RDWR, &size);
+    ssize_t length = log < 0 ? 0 : pread(log, rest, sizeof(rest), from);
+    const char *newline = length > 0 ? memchr(rest, '\n', (size_t)length) : NULL;
 
-    if (log < 0 || size <= LOG_SIZE_MAX)
-        return;
+    memset(blank, '\n', sizeof(blank));
+    if (newline != NULL && pwrite(log, blank, (size_t)(newline - rest), from) < 0)
+        return; /* one line can't be read then */
+}
+
+/* Where the file system can do neither. Killed between the two, nothing of the log is left but what comes then. */
+static void cut_and_write(int log, off_t size)
+{
     AUTO_FREE char *tail = memory_zeroed(LOG_SIZE_MAX / 2 + 1, 1);
     ssize_t length = pread(log, tail, LOG_SIZE_MAX / 2, size - LOG_SIZE_MAX / 2);
     if (length <= 0 || ftruncate(log, 0) < 0)
@@ -264,6 +275,24 @@ static void bound_one(const struct rundir *rundir, enum rundir_file file, const 
     const char *line = memchr(tail, '\n', (size_t)length);
     const char *from = line != NULL ? line + 1 : tail;
     file_write_all(log, from, (size_t)(tail + length - from));
+}
+
+/* QEMU goes on appending to this very file, so it can't be replaced; and what is kept is never removed, not even for a
+ * moment in which we could be killed: the front goes (ext4, xfs), or its space (tmpfs): then the file begins with a hole. */
+static void bound_one(const struct rundir *rundir, enum rundir_file file, const char *name)
+{
+    off_t size = 0;
+    AUTO_CLOSE int log = open_log(rundir, file, name, O_RDWR | O_APPEND, &size);
+    struct stat status;
+
+    if (log < 0 || size <= LOG_SIZE_MAX || fstat(log, &status) < 0 ||
+        status.st_blocks <= LOG_SIZE_MAX / STAT_BLOCK)
+        return;
+    off_t front = (size - LOG_SIZE_MAX / 2) / BLOCK * BLOCK;
+    blank_line(rundir, file, name, front);
+    if (fallocate(log, FALLOC_FL_COLLAPSE_RANGE, 0, front) < 0 &&
+        fallocate(log, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, front) < 0)
+        cut_and_write(log, size);
 }
 
 void events_bound(const struct rundir *rundir, const char *name)

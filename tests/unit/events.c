@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/json.h"
@@ -334,6 +336,73 @@ TEST(opening, "the log is opened to append, and cut to its last half when it is 
     return true;
 }
 
+/* Lines numbered from `from` to `to`, as QEMU writes them, by its own descriptor. */
+static bool append_lines(int log, int from, int to)
+{
+    FILE *file = fdopen(dup(log), "a");
+    for (int i = from; file != NULL && i < to; i++)
+        fprintf(file, "{\"event\":\"E\",\"n\":%d,\"padding\":\"0123456789012345678901234567\"}\r\n",
+                i);
+    return file != NULL && fclose(file) == 0;
+}
+
+/* The last lines are there, one behind the other, up to `end`. */
+static bool holds_last(const struct rundir *rundir, int end, size_t least, size_t most_damaged)
+{
+    size_t damaged = 0;
+    AUTO_JSON json_t *events = events_read(rundir, "x", &damaged);
+    size_t count = json_array_size(events);
+    printf("# %zu lines, %zu damaged\n", count, damaged);
+    CHECK(count >= least && damaged <= most_damaged);
+    for (size_t i = 0; i < count; i++)
+        CHECK_NUMBER(json_number(json_array_get(events, i), "n", 0), end - (int)(count - i));
+    return true;
+}
+
+/* With `no_writes` nothing can be written again that was removed: as if the program were killed before it does. */
+static bool bound_holds(const struct rundir *rundir, bool no_writes)
+{
+    enum { LINES = 40 * 1000, KEPT = 6000 };
+    struct error error;
+    struct stat status;
+    struct rlimit before, none = {0, 0};
+    AUTO_CLOSE int log = events_open(rundir, "x", &error);
+    CHECK(log >= 0 && append_lines(log, 0, LINES));
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    none.rlim_max = before.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK(!no_writes || setrlimit(RLIMIT_FSIZE, &none) == 0);
+    events_bound(rundir, "x");
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK(holds_last(rundir, LINES, KEPT, no_writes));
+    CHECK(fstat(log, &status) == 0 && status.st_blocks * 512 <= 540 * 1024);
+    CHECK(append_lines(log, LINES, LINES + 10)); /* QEMU's is the same file */
+    CHECK(holds_last(rundir, LINES + 10, KEPT, no_writes));
+    events_bound(rundir, "x"); /* not too big now: nothing changes */
+    CHECK(holds_last(rundir, LINES + 10, KEPT, no_writes));
+    CHECK(append_lines(log, LINES + 10, 2 * LINES));
+    events_bound(rundir, "x");
+    CHECK(holds_last(rundir, 2 * LINES, KEPT, 0));
+    CHECK(fstat(log, &status) == 0 && status.st_blocks * 512 <= 540 * 1024);
+    return unlinkat(rundir->fd, "events/x.jsonl", 0) == 0;
+}
+
+TEST(bounding, "what is kept of a log that QEMU goes on with is never lost, not even for a moment")
+{
+    bool mounts = scratch_own_mounts();
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct rundir rundir = rundir_of(&scratch);
+    AUTO_FREE char *events = memory_format("%s/events", scratch.path);
+    CHECK(bound_holds(&rundir, false) && bound_holds(&rundir, true));
+    if (!mounts || mount("none", events, "tmpfs", 0, "mode=0700") != 0) {
+        printf("# mounts are not allowed: a tmpfs is not looked at\n");
+        return true;
+    }
+    bool held = bound_holds(&rundir, false) && bound_holds(&rundir, true);
+    CHECK(umount2(events, MNT_DETACH) == 0);
+    return held;
+}
+
 TEST(shrinks, "a log that is cut while it is read ends there, whatever happened before")
 {
     bool mounts = scratch_own_mounts(); /* before a descriptor stands in the other mounts */
@@ -360,4 +429,4 @@ TEST(shrinks, "a log that is cut while it is read ends there, whatever happened 
 
 UNIT_MAIN(UNIT(reasons), UNIT(requests), UNIT(panics), UNIT(runs), UNIT(other_ends), UNIT(senders),
           UNIT(last_words), UNIT(long_texts), UNIT(reading), UNIT(last_of_names), UNIT(seen),
-          UNIT(notes), UNIT(planted), UNIT(opening), UNIT(shrinks))
+          UNIT(notes), UNIT(planted), UNIT(opening), UNIT(bounding), UNIT(shrinks))

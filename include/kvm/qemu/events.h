@@ -67,9 +67,10 @@ void events_note_link(const struct rundir *rundir, const char *name, const char 
 /* Open (create) for QEMU: O_WRONLY | O_APPEND, 0600; cut to its last half when above 1 MiB. */
 int events_open(const struct rundir *rundir, const char *name, struct error *error);
 
-/* Event log and QEMU's messages of a live instance, each cut to its last half in place when above 1 MiB (what QEMU writes
- * in that moment may be lost): a guest that makes events without end must not fill the run directory. Every command
- * that holds the lock does it. */
+/* Event log and QEMU's messages of a live instance: when they take more than 1 MiB, all but the last half of that goes: a
+ * guest that makes events without end must not fill the run directory. Nothing that is kept can be lost, whenever this is
+ * killed, nor what QEMU writes meanwhile; but for a file system that knows neither FALLOC_FL_COLLAPSE_RANGE nor
+ * FALLOC_FL_PUNCH_HOLE. With the latter alone the file begins with a hole. Every command that holds the lock does it. */
 void events_bound(const struct rundir *rundir, const char *name);
 
 #endif
