@@ -73,6 +73,14 @@ struct migrate_disk_progress *copies_progress(const struct copies *copies);
 int copies_check(struct sending *sending, struct error *error);
 /* The guest is paused: end the mirrors, which leaves both sides the same, and let go of the target. */
 int copies_finish(struct sending *sending, struct error *error);
+
+/* ---- migrate_jobs.c, the source: the mirrors that QEMU has ---- */
+
+/* The answer to a question that does not take long; new reference. NULL with error. */
+json_t *copies_query(struct qmp *qmp, const char *question, json_t *arguments, deadline_t deadline,
+                     struct error *error);
+/* Until none of ours is left. */
+int copies_await_none(struct qmp *qmp, deadline_t deadline, struct error *error);
 /* {"mirror", "copied", "total", "ready"} of each mirror that QEMU has; new reference. */
 json_t *copies_state(struct qmp *qmp, deadline_t deadline);
 /* End them as they are. Before anything else on the way back, since a mirror whose target hangs holds up the guest's
