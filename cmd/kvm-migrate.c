@@ -330,7 +330,8 @@ static enum status run(struct job *job, struct error *error)
         log_error("%s", error->text);
         return error->status;
     }
-    if (strcmp(action, "pipe") != 0 && strcmp(action, "offer") != 0)
+    /* These have nothing to undo; a vote waits for the copy, and is given in one moment. */
+    if (strcmp(action, "pipe") != 0 && strcmp(action, "offer") != 0 && strcmp(action, "vote") != 0)
         hear_signals(action);
     if (strcmp(action, "accept") == 0)
         return migrate_accept(job->options.common.run_dir, &job->node, name, &job->migrate,

@@ -229,6 +229,11 @@ ended_with() { # STATUS PID
     kill -TERM "$accept"
     ended_with 1 "$accept"
     grep -q "QEMU of an earlier accept still waits here" "$TEST_DIR/accept.err" || fail "$(cat "$TEST_DIR/accept.err")"
+    KVM_RUN_DIR=$TEST_DIR/b "$BUILD/kvm-migrate" web1 vote >"$TEST_DIR/vote" 2>&1 3>&- & # nothing will come
+    wait_until 10 drives_on_b $!
+    kill -TERM $!
+    ended_with 143 $!
+    expect_equal "$(phase_of b)" accepted
     stage b abort ""
     expect_status 0
     serve 60
@@ -260,6 +265,10 @@ ended_with() { # STATUS PID
     jq -e -s '.[1].status == 3 and (.[1].error | contains("not in post-copy"))' <<<"$output"
     stage b abort ""
     expect_status 0
+}
+
+drives_on_b() { # PID
+    on b "$BUILD/kvm-migrate" web1 status 2>&1 | grep -q "driven by kvm-migrate pid $1 "
 }
 
 # It catches SIGTERM.
