@@ -52,6 +52,11 @@ static json_t *block_node(const struct disk_adding *adding)
                            adding->is_block);
 }
 
+static json_t *descriptor_arguments(const struct disk_adding *adding)
+{
+    return peripheral_add_fd_arguments(adding->plug.id, adding->set);
+}
+
 /* The block node is sent behind it: without its descriptor it is refused. QEMU can read what the device will be
  * meanwhile, but not plug it. */
 static int pass_descriptor(void *plan, struct error *error)
@@ -62,9 +67,8 @@ static int pass_descriptor(void *plan, struct error *error)
 
     if (adding->image < 0) /* QEMU opens the URI itself */
         return 0;
-    const struct qmp_request both[] = {
-        {"add-fd", peripheral_add_fd_arguments(plug->id, adding->set)},
-        {"blockdev-add", block_node(adding)}};
+    const struct qmp_request both[] = {{"add-fd", descriptor_arguments(adding)},
+                                       {"blockdev-add", block_node(adding)}};
     qmp_ahead_prepare(hotplug->qmp, both, COUNT(both), adding->image, "device_add",
                       plug->frontend(plug));
     if (peripheral_add_fd(hotplug->qmp, adding->image, plug->id, hotplug->deadline, &adding->set,
@@ -135,8 +139,7 @@ static void tell_plan(struct disk_adding *adding)
     plug_tell(&adding->plug);
     hotplug_plan_steps(hotplug, steps, COUNT(steps));
     if (!disk_is_userspace(disk))
-        hotplug_plan_command(hotplug, "add-fd",
-                             peripheral_add_fd_arguments(adding->plug.id, adding->set));
+        hotplug_plan_command(hotplug, "add-fd", descriptor_arguments(adding));
     hotplug_plan_command(hotplug, "blockdev-add", block_node(adding));
     hotplug_plan_command(hotplug, "device_add", frontend(&adding->plug));
     if (limits != NULL)
@@ -171,6 +174,10 @@ static int add(struct disk_adding *adding, struct error *error)
 {
     struct hotplug *hotplug = adding->plug.hotplug;
     const struct plug *plug = &adding->plug;
+
+    /* QEMU reads it while the intent is recorded, and can't do it before. */
+    if (!disk_is_userspace(disk_adding_disk(adding)))
+        qmp_prepare(hotplug->qmp, "add-fd", descriptor_arguments(adding));
     int result = transaction_run(steps, COUNT(steps), adding, hotplug->options->observe, error);
 
     close_image(adding, NULL);

@@ -284,7 +284,7 @@ int instance_parse(const json_t *definition, const char *source, const json_t *d
 
 static json_t *disk_json(const struct disk *disk)
 {
-    json_t *object = memory_json(json_deep_copy(disk->object));
+    json_t *object = memory_json(json_copy(disk->object));
 
     if (disk->path != NULL)
         check_set(object, "path", json_string(disk->path));
@@ -300,14 +300,14 @@ json_t *instance_json(const struct instance *instance)
     for (size_t i = 0; i < instance->disk_count; i++)
         json_array_append_new(disks, disk_json(&instance->disks[i]));
     for (size_t i = 0; i < instance->nic_count; i++)
-        json_array_append_new(nics, memory_json(json_deep_copy(instance->nics[i].object)));
-    return memory_json(json_pack(
-        "{s:s, s:s, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:I, s:s}", "name", instance->name,
-        "uuid", instance->uuid, "beparams", "maxmem", (json_int_t)instance->maxmem_mib, "minmem",
-        (json_int_t)instance->minmem_mib, "vcpus", (json_int_t)instance->vcpus, "hvparams",
-        memory_json(json_deep_copy(instance->hvparams)), "disks", disks, "nics", nics, "tags",
-        memory_json(json_deep_copy(instance->tags)), "network_port",
-        (json_int_t)instance->network_port, "disk_template", instance->disk_template));
+        json_array_append_new(nics, json_incref(instance->nics[i].object));
+    return memory_json(
+        json_pack("{s:s, s:s, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:I, s:s}", "name",
+                  instance->name, "uuid", instance->uuid, "beparams", "maxmem",
+                  (json_int_t)instance->maxmem_mib, "minmem", (json_int_t)instance->minmem_mib,
+                  "vcpus", (json_int_t)instance->vcpus, "hvparams", json_incref(instance->hvparams),
+                  "disks", disks, "nics", nics, "tags", json_incref(instance->tags), "network_port",
+                  (json_int_t)instance->network_port, "disk_template", instance->disk_template));
 }
 
 void instance_release(struct instance *instance)

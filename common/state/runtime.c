@@ -56,16 +56,15 @@ json_t *runtime_ganeti_json(const struct runtime *runtime)
     json_t *nics = memory_json(json_array()), *disks = memory_json(json_array());
 
     for (size_t i = 0; i < instance->nic_count; i++)
-        json_array_append_new(nics, memory_json(json_deep_copy(instance->nics[i].object)));
+        json_array_append_new(nics, json_incref(instance->nics[i].object));
     for (size_t i = 0; i < instance->disk_count; i++) {
         const struct disk *disk = &instance->disks[i];
-        json_t *entry = json_pack("[o, s?, s?]", memory_json(json_deep_copy(disk->object)),
-                                  disk->path, disk->uri);
+        json_t *entry = json_pack("[o, s?, s?]", json_incref(disk->object), disk->path, disk->uri);
 
         json_array_append_new(disks, memory_json(entry));
     }
-    return memory_json(json_pack("[o, o, o, o]", memory_json(json_deep_copy(runtime->kvm_cmd)),
-                                 nics, memory_json(json_deep_copy(instance->hvparams)), disks));
+    return memory_json(json_pack("[o, o, o, o]", json_incref(runtime->kvm_cmd), nics,
+                                 json_incref(instance->hvparams), disks));
 }
 
 static json_t *kept_json(const struct instance *instance)
@@ -112,7 +111,7 @@ static json_t *fifth_element(const struct runtime *runtime)
                         strcmp(key, "devices") != 0 && strcmp(key, "migration") != 0;
 
         if (!is_field && !json_is_null(value))
-            check_set(ours, key, json_deep_copy(value));
+            check_set(ours, key, json_incref(value));
     }
     return ours;
 }

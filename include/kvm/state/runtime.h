@@ -82,7 +82,8 @@ void runtime_release(struct runtime *runtime);
 enum device_state runtime_device_state(const struct runtime *runtime, const char *uuid);
 void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum device_state state);
 
-/* [kvm_cmd, nics, hvparams, disks] as loaded and upgraded, for --json; new array. */
+/* [kvm_cmd, nics, hvparams, disks] as loaded and upgraded, for --json; new array of what is the runtime's own, to be
+ * read only. */
 json_t *runtime_ganeti_json(const struct runtime *runtime);
 
 #endif
