@@ -124,9 +124,9 @@ expect_json() { # JQ-FILTER that must be true
 # TCG and the test guest; FILTER edits the JSON: definition web1 '.beparams.vcpus = 2'.
 definition() { # NAME [JQ-FILTER]
     local file=$TEST_DIR/$1.json
-    jq -n --arg name "$1" --arg kernel "$GUEST/vmlinuz" --arg initrd "$GUEST/initrd.gz" \
+    jq -n --arg name "$1" --arg kernel "$GUEST/vmlinuz" --arg initrd "$GUEST/initrd.gz" --arg words "${GUEST_WORDS:-}" \
         '{$name, hvparams: {kvm_flag: "disabled", kernel_path: $kernel, initrd_path: $initrd,
-          kernel_args: "ro quiet panic=-1 tsc=unstable"}, beparams: {memory: 128, vcpus: 1}}' |
+          kernel_args: ("ro quiet panic=-1 tsc=unstable" + $words)}, beparams: {memory: 128, vcpus: 1}}' |
         jq "${2:-.}" >"$file"
     echo "$file"
 }

@@ -13,6 +13,12 @@
 #     meddle MOMENT COMMAND       let migrate's session come to harm at one moment: see meddler
 #     watch_runs / expect_no_double_run    both event logs, read while they exist: intervals must not overlap
 
+# QEMU 7.2 under TCG does not see what a guest writes to a page for as long as the guest keeps the translation that it
+# had before QEMU looked for dirty pages (other accelerators do). With its own page tables for the kernel a guest drops
+# its translations all the time. Measured, with a disk and two memory writers, there and back in plain TCP: without it
+# 4 of 12 guests had lost memory, with it none of 12.
+export GUEST_WORDS=" pti=on"
+
 two_nodes() { # [BRIDGE…]
     local one bridge
     for one in a b; do
@@ -172,12 +178,11 @@ expect_mark() { # on the node where it runs now
     [[ $now -ge $uptime_before ]] || fail "the guest's uptime fell from $uptime_before to $now s: it booted again"
 }
 
-# Under TCG QEMU 7.2 now and then loses pages that a guest under load writes while they are copied: driven by bare QMP 4
-# of 22 guests hung or reset on arrival. So what the guest has kept is judged up to three times, all else each time; what
-# the suite itself breaks is broken in each of them. COMMAND asks by "kept COMMAND… || return 0".
+# A translation lives on for up to a tick of the guest's timer (see GUEST_WORDS), so a page may still be lost. What the
+# guest has kept is judged twice at most, all else each time. COMMAND asks by "kept COMMAND… || return 0".
 under_load() { # COMMAND…
     local try
-    for try in 1 2 3; do
+    for try in 1 2; do
         lost=
         "$@"
         [[ -n $lost ]] || return 0
@@ -185,7 +190,7 @@ under_load() { # COMMAND…
         suite_teardown
         suite_setup
     done
-    fail "lost in each of three tries"
+    fail "lost in both tries"
 }
 
 kept() { # COMMAND…
