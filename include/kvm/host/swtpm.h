@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The TPM emulator of an instance: a swtpm process, whose other end QEMU has as a connected socket. It ends by itself when
- * QEMU does, so nothing is left behind a crash; like QEMU it holds a lock on a pid file, tpm/NAME of the run directory, for
- * as long as it lives, and that lock alone tells who it is. Its state outlives it, in tpm/NAME of the state directory.
+ * QEMU does, but for one that was in the middle of an answer when QEMU was killed: that one is seen to stay now and then, and
+ * the clean-up ends it. Like QEMU it holds a lock on a pid file, tpm/NAME of the run directory, for as long as it lives, and
+ * that lock alone tells who it is. Its state outlives it, in tpm/NAME of the state directory.
  */
 #ifndef KVM_HOST_SWTPM_H
 #define KVM_HOST_SWTPM_H
