@@ -63,11 +63,6 @@ struct job {
     struct cleanup_options cleanup;
 };
 
-static void observe(const char *what)
-{
-    log_detail("%s", what);
-}
-
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
@@ -95,7 +90,7 @@ static int prepare(const struct options *options, const struct cli_arguments *na
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : CLEANUP_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
-        .observe = observe,
+        .observe = log_step,
     };
     if (options->all && options->remove_state)
         return error_set(error, STATUS_USAGE, "--remove-state takes names, not --all");

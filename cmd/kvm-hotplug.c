@@ -73,11 +73,6 @@ struct job {
     struct hotplug_options hotplug;
 };
 
-static void observe(const char *what)
-{
-    log_detail("%s", what);
-}
-
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
@@ -121,7 +116,7 @@ static int prepare(const struct options *options, struct job *job, struct error 
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : HOTPLUG_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
-        .observe = observe,
+        .observe = log_step,
     };
     if (instance_check_name(job->words.items[0], error) < 0 ||
         rundir_open(&job->rundir, options->common.run_dir, false, error) < 0)

@@ -146,11 +146,6 @@ static void hear_signals(const char *action)
         sigaction(SIGHUP, &interrupt, NULL);
 }
 
-static void observe(const char *what)
-{
-    log_detail("%s", what);
-}
-
 /* A line redrawn on a terminal, a line now and then when not, JSON lines with --json. */
 static void show_progress(const struct migrate_progress *progress)
 {
@@ -256,7 +251,7 @@ static int fill_options(struct job *job, struct error *error)
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : MIGRATE_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
         .interrupted = &interrupted,
-        .observe = observe,
+        .observe = log_step,
         .progress = show_progress,
     };
     return 0;

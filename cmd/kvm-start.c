@@ -68,11 +68,6 @@ struct job {
     struct start_options start;
 };
 
-static void observe(const char *what)
-{
-    log_detail("%s", what);
-}
-
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
@@ -147,7 +142,7 @@ static int prepare(const struct options *options, const struct cli_arguments *wo
         .timeout_ms =
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : START_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
-        .observe = observe,
+        .observe = log_step,
     };
     return 0;
 }

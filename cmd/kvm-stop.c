@@ -66,11 +66,6 @@ struct job {
     struct stop_options stop;
 };
 
-static void observe(const char *what)
-{
-    log_detail("%s", what);
-}
-
 static void work(void *context, size_t index, struct result *result)
 {
     const struct job *job = context;
@@ -95,7 +90,7 @@ static int prepare(const struct options *options, const struct cli_arguments *na
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : STOP_TIMEOUT_MS,
         .kill_after_ms = options->kill_after_ms,
         .wait_lock_ms = options->common.wait_lock_ms,
-        .observe = observe,
+        .observe = log_step,
     };
     if (options->common.timeout_ms >= 0 && options->kill_after_ms > options->common.timeout_ms)
         return error_set(error, STATUS_USAGE,

@@ -82,6 +82,11 @@ void log_detail(const char *format, ...)
         PRINT("", format);
 }
 
+void log_step(const char *what)
+{
+    log_detail("%s", what);
+}
+
 void log_warnings(const char *subject, const struct messages *warnings)
 {
     for (size_t i = 0; i < warnings->count; i++) {

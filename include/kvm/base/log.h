@@ -19,6 +19,7 @@ const char *log_program(void);
 void log_error(const char *format, ...) ERROR_FORMAT(1, 2);
 void log_warning(const char *format, ...) ERROR_FORMAT(1, 2); /* `PROGRAM: warning: …` */
 void log_detail(const char *format, ...) ERROR_FORMAT(1, 2);  /* only with -v */
+void log_step(const char *what); /* the same, of a text: what operations call to tell a step */
 void log_warnings(const char *subject, const struct messages *warnings);
 
 #endif
