@@ -160,6 +160,18 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+bool text_list_has(const char *list, const char *separators, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *item = list; *item != '\0'; item += strspn(item, separators)) {
+        size_t span = strcspn(item, separators);
+        if (span > 0 && span == length && memcmp(item, word, length) == 0)
+            return true;
+        item += span;
+    }
+    return false;
+}
+
 enum { NEAREST_WORD_MAX = 64 };
 
 /* Edits (insert, delete, replace, swap neighbours) from a to b; both at most NEAREST_WORD_MAX. */

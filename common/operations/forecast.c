@@ -5,6 +5,7 @@
 #include "kvm/operations/forecast.h"
 #include "kvm/base/clock.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/text.h"
 
 /* Device state, the target's vote and the commit: measured 20 to 50 ms on a quiet link. */
 enum { HAND_OVER_MS = 30, PASSES_MAX = 100, MARGIN_PERCENT = 95 };
@@ -78,16 +79,6 @@ char *forecast_verdict(const struct forecast_rates *rates, const struct forecast
         rates->dirty < 0 && !rates->paused ? ", if the guest changes little memory meanwhile" : "");
 }
 
-static bool has_word(const char *list, const char *word, size_t length)
-{
-    for (const char *at = strstr(list, word); at != NULL; at = strstr(at + 1, word)) {
-        bool begins = at == list || at[-1] == ' ';
-        if (begins && strncmp(at, word, length) == 0 && (at[length] == ' ' || at[length] == '\0'))
-            return true;
-    }
-    return false;
-}
-
 char *forecast_missing_flags(const char *here, const char *there)
 {
     AUTO_FREE char *words = memory_copy(here);
@@ -95,7 +86,7 @@ char *forecast_missing_flags(const char *here, const char *there)
 
     for (char *word = strtok_r(words, " \t\n", &rest); word != NULL;
          word = strtok_r(NULL, " \t\n", &rest)) {
-        if (has_word(there, word, strlen(word)))
+        if (text_list_has(there, " ", word))
             continue;
         char *longer = memory_format("%s%s%s", missing, missing[0] != '\0' ? " " : "", word);
         free(missing);

@@ -35,21 +35,11 @@ struct given {
     const char *actions; /* that it means something to */
 };
 
-static bool has_action(const char *actions, const char *action)
-{
-    size_t length = strlen(action);
-
-    for (const char *at = actions; (at = strstr(at, action)) != NULL; at += length)
-        if ((at == actions || at[-1] == ' ') && (at[length] == '\0' || at[length] == ','))
-            return true;
-    return false;
-}
-
 static int check_given(const struct given *given, size_t count, const char *action,
                        struct error *error)
 {
     for (size_t i = 0; i < count; i++)
-        if (given[i].is_given && !has_action(given[i].actions, action))
+        if (given[i].is_given && !text_list_has(given[i].actions, ", ", action))
             return error_set(error, STATUS_USAGE, "%s: takes no %s; that goes with: %s", action,
                              given[i].option, given[i].actions);
     return 0;

@@ -29,19 +29,9 @@ bool migrate_is_non_live(const struct instance *instance, const struct migrate_o
             strcmp(hvparams_text(instance->hvparams, "migration_mode"), "non-live") == 0);
 }
 
-static bool has_word(const char *words, const char *word)
-{
-    size_t length = strlen(word);
-
-    for (const char *at = words; (at = strstr(at, word)) != NULL; at += length)
-        if ((at == words || at[-1] == ':') && (at[length] == '\0' || at[length] == ':'))
-            return true;
-    return false;
-}
-
 bool migrate_has_capability(const struct instance *instance, const char *name)
 {
-    return has_word(hvparams_text(instance->hvparams, "migration_caps"), name);
+    return text_list_has(hvparams_text(instance->hvparams, "migration_caps"), ":", name);
 }
 
 bool migrate_is_postcopy(const struct instance *instance, const struct migrate_options *options)

@@ -245,6 +245,21 @@ TEST(errors_cut, "an error is never cut within a character")
     return true;
 }
 
+TEST(listed, "an item of a list is found whole, wherever it stands")
+{
+    CHECK(text_list_has("rdma-pin-all:auto-converge", ":", "auto-converge"));
+    CHECK(text_list_has("to, check, rehearse", ", ", "to"));
+    CHECK(text_list_has("to, check, rehearse", ", ", "rehearse"));
+    CHECK(text_list_has("sse sse2", " ", "sse2"));
+    CHECK(text_list_has("::x:", ":", "x"));
+    CHECK(!text_list_has("sse2 ssse3", " ", "sse"));
+    CHECK(!text_list_has("sse2 ssse3", " ", "sse3"));
+    CHECK(!text_list_has("a b", ":", "a"));
+    CHECK(!text_list_has("a::b", ":", ""));
+    CHECK(!text_list_has("", ":", "a"));
+    return true;
+}
+
 TEST(problems, "problems that do not fit are counted")
 {
     AUTO_MESSAGES struct messages problems = {0};
@@ -295,5 +310,5 @@ TEST(deadlines, "deadlines saturate and never comes never")
 
 UNIT_MAIN(UNIT(numbers_that_are), UNIT(numbers_that_are_none), UNIT(numbers_in_range), UNIT(uuids),
           UNIT(macs), UNIT(utf8), UNIT(controls), UNIT(escaping), UNIT(escaping_cuts), UNIT(words),
-          UNIT(words_unclosed), UNIT(nearest), UNIT(commas), UNIT(errors), UNIT(errors_cut),
-          UNIT(problems), UNIT(spans), UNIT(deadlines))
+          UNIT(words_unclosed), UNIT(nearest), UNIT(listed), UNIT(commas), UNIT(errors),
+          UNIT(errors_cut), UNIT(problems), UNIT(spans), UNIT(deadlines))

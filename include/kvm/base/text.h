@@ -33,6 +33,9 @@ char *text_escape(const char *bytes, size_t length);
 int text_words(const char *text, char ***words, size_t *count, struct error *error);
 void text_words_release(char **words);
 
+/* Is `word`, whole, one of the items of `list`? Any of `separators` stands between them. */
+bool text_list_has(const char *list, const char *separators, const char *word);
+
 /* The nearest of `candidates` (NULL-terminated) by edit distance, NULL when nothing is near. */
 const char *text_nearest(const char *word, const char *const *candidates);
 

@@ -95,8 +95,8 @@ int instance_parse(const json_t *definition, const char *source, const json_t *d
                    const char *defaults_source, struct instance *instance,
                    struct messages *problems);
 
-/* The normalised definition: what instance_parse would read back to the same instance. New object; NICs,
- * hvparams and tags are the instance's own, to be read only while that is in use. */
+/* The normalised definition: what instance_parse would read back to the same instance. New object,
+ * of what is the instance's own: to be read only while that is in use. */
 json_t *instance_json(const struct instance *instance);
 
 void instance_release(struct instance *instance);
