@@ -192,14 +192,9 @@ char *file_temporary(const char *name)
     return memory_format("%.*s.%s.tmp", directory, name, name + directory);
 }
 
-int file_replace(int directory, const char *name, const void *bytes, size_t length,
-                 struct error *error)
+static int prepare(int parent, const char *last, const char *name, const void *bytes, size_t length,
+                   struct error *error)
 {
-    was_missing = false;
-    const char *last;
-    AUTO_CLOSE int parent = open_parent(directory, name, &last);
-    if (parent < 0)
-        return fail_errno(error, name, "open the directory");
     struct stat status;
     if (fstatat(parent, last, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
         return fail(error, name, "refused to replace it, it is not a regular file");
@@ -207,10 +202,15 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
     AUTO_FREE char *temporary = file_temporary(last);
     if (file_exists(parent, temporary) && unlinkat(parent, temporary, 0) < 0)
         return fail_errno(error, name, "remove the left-over temporary file");
-    if (write_temporary(parent, temporary, name, bytes, length, error) < 0) {
-        unlinkat(parent, temporary, 0);
-        return -1;
-    }
+    if (write_temporary(parent, temporary, name, bytes, length, error) == 0)
+        return 0;
+    unlinkat(parent, temporary, 0);
+    return -1;
+}
+
+static int publish(int parent, const char *last, const char *name, struct error *error)
+{
+    AUTO_FREE char *temporary = file_temporary(last);
     if (renameat(parent, temporary, parent, last) < 0) {
         fail_errno(error, name, "rename");
         unlinkat(parent, temporary, 0);
@@ -224,6 +224,40 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
         return -1;
     }
     return 0;
+}
+
+int file_prepare(int directory, const char *name, const void *bytes, size_t length,
+                 struct error *error)
+{
+    was_missing = false;
+    const char *last;
+    AUTO_CLOSE int parent = open_parent(directory, name, &last);
+    if (parent < 0)
+        return fail_errno(error, name, "open the directory");
+    return prepare(parent, last, name, bytes, length, error);
+}
+
+int file_publish(int directory, const char *name, struct error *error)
+{
+    was_missing = false;
+    const char *last;
+    AUTO_CLOSE int parent = open_parent(directory, name, &last);
+    if (parent < 0)
+        return fail_errno(error, name, "open the directory");
+    return publish(parent, last, name, error);
+}
+
+int file_replace(int directory, const char *name, const void *bytes, size_t length,
+                 struct error *error)
+{
+    was_missing = false;
+    const char *last;
+    AUTO_CLOSE int parent = open_parent(directory, name, &last);
+    if (parent < 0)
+        return fail_errno(error, name, "open the directory");
+    if (prepare(parent, last, name, bytes, length, error) < 0)
+        return -1;
+    return publish(parent, last, name, error);
 }
 
 int file_remove(int directory, const char *name, bool *was_there, struct error *error)

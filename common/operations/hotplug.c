@@ -12,36 +12,42 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/peripheral.h"
 
-/* Kept for looking and undoing: a part of the time, but not more than that; and at least a last moment. */
-enum { RESERVE_PART = 4, RESERVE_MS = 5000, LAST_MOMENT_MS = 800 };
+/* Kept for looking and undoing: a part of the time, but not more than that. */
+enum { RESERVE_PART = 4, RESERVE_MS = 5000 };
 
 const char *const hotplug_actions[] = {
     "check",       "list",       "add-disk", "del-disk",     "add-nic", "del-nic", "mod-nic",
     "resize-disk", "set-memory", "set-link", "change-cdrom", "set-io",  NULL};
 
+/* What an action asks of QEMU before it begins. */
+enum need { NOTHING = 0, SLOTS = 1, GUEST = 2 };
+
 /* In the order of hotplug_actions. `looking`: no lock, changes nothing. */
 static const struct {
     hotplug_action run;
     bool looking;
+    int needs;
     size_t least, most;
     const char *arguments;
     const char *const *keys;
     enum hotplug_subject subject; /* what the first argument names */
 } actions[] = {
-    {hotplug_check, true, 0, 0, NULL, NULL, SUBJECT_NONE},
-    {hotplug_list, true, 0, 0, NULL, NULL, SUBJECT_NONE},
-    {hotplug_add_disk, false, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-", hotplug_disk_keys,
-     SUBJECT_NONE},
-    {hotplug_del_disk, false, 1, 1, "DISK", NULL, SUBJECT_DISK},
-    {hotplug_add_nic, false, 0, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
+    {hotplug_check, true, NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_list, true, NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_add_disk, false, SLOTS, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-",
+     hotplug_disk_keys, SUBJECT_NONE},
+    {hotplug_del_disk, false, GUEST, 1, 1, "DISK", NULL, SUBJECT_DISK},
+    {hotplug_add_nic, false, SLOTS, 0, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
      hotplug_nic_keys, SUBJECT_NONE},
-    {hotplug_del_nic, false, 1, 1, "NIC", NULL, SUBJECT_NIC},
-    {hotplug_mod_nic, false, 2, SIZE_MAX, "NIC KEY=VALUE...|-", hotplug_mod_nic_keys, SUBJECT_NIC},
-    {hotplug_resize_disk, false, 2, 2, "DISK SIZE [--force]", NULL, SUBJECT_DISK},
-    {hotplug_set_memory, false, 1, 1, "MIB [--force]", NULL, SUBJECT_NONE},
-    {hotplug_set_link, false, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
-    {hotplug_change_cdrom, false, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL, SUBJECT_NONE},
-    {hotplug_set_io, false, 2, SIZE_MAX, "DISK KEY=VALUE...|-", hotplug_io_keys, SUBJECT_DISK},
+    {hotplug_del_nic, false, GUEST, 1, 1, "NIC", NULL, SUBJECT_NIC},
+    {hotplug_mod_nic, false, SLOTS | GUEST, 2, SIZE_MAX, "NIC KEY=VALUE...|-", hotplug_mod_nic_keys,
+     SUBJECT_NIC},
+    {hotplug_resize_disk, false, NOTHING, 2, 2, "DISK SIZE [--force]", NULL, SUBJECT_DISK},
+    {hotplug_set_memory, false, NOTHING, 1, 1, "MIB [--force]", NULL, SUBJECT_NONE},
+    {hotplug_set_link, false, NOTHING, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
+    {hotplug_change_cdrom, false, NOTHING, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL, SUBJECT_NONE},
+    {hotplug_set_io, false, NOTHING, 2, SIZE_MAX, "DISK KEY=VALUE...|-", hotplug_io_keys,
+     SUBJECT_DISK},
 };
 
 static int find_action(const char *action)
@@ -69,236 +75,6 @@ void hotplug_detail(struct hotplug *hotplug, const char *key, json_t *value)
     if (hotplug->result->detail == NULL)
         hotplug->result->detail = memory_json(json_object());
     json_object_set_new(hotplug->result->detail, key, memory_json(value));
-}
-
-static int keep_what_was(struct hotplug *hotplug, struct error *error)
-{
-    char name[RUNDIR_PATH_MAX];
-
-    free(hotplug->before);
-    hotplug->before = NULL;
-    rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
-    return file_read(hotplug->rundir->fd, name, RUNTIME_SIZE_MAX, true, &hotplug->before,
-                     &hotplug->before_length, error);
-}
-
-static int check_state(struct hotplug *hotplug, struct error *error)
-{
-    const struct session *session = &hotplug->session;
-
-    if (!session_is_live(session))
-        return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
-    if (!session->has_runtime)
-        return error_set(
-            error, STATUS_STATE,
-            "its runtime file %s%s, so its devices are not known; 'kvm-start --adopt %s' "
-            "makes a new one",
-            session->runtime_fault.text[0] != '\0' ? "can't be read: " : "is missing",
-            session->runtime_fault.text, hotplug->name);
-    if (session->runtime.state == RUNTIME_STARTING)
-        return error_set(error, STATUS_STATE,
-                         "its start was interrupted; repeat 'kvm-start' or 'kvm-stop %s'",
-                         hotplug->name);
-    return session_check_recorded(session, error) < 0 ? -1 : session_check_settled(session, error);
-}
-
-static int check_migration(struct hotplug *hotplug, struct error *error)
-{
-    const char *phase;
-
-    if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, error) < 0)
-        return error_prefix(error, "whether a migration is in progress");
-    if (phase == NULL && strcmp(hotplug->status, "inmigrate") != 0 &&
-        strcmp(hotplug->status, "postmigrate") != 0 &&
-        strcmp(hotplug->status, "finish-migrate") != 0)
-        return 0;
-    return error_set(error, STATUS_STATE,
-                     "a migration is in progress (%s): devices stay as they are until it has ended",
-                     phase != NULL ? phase : hotplug->status);
-}
-
-/* With what has to be known before anything is done: QEMU reads the short ones while it works on the long one. */
-static void connect_monitor(struct hotplug *hotplug, bool looking, struct error *error)
-{
-    enum { STATUS = 1 };
-    static const struct qmp_request questions[] = {
-        {"query-pci", NULL}, [STATUS] = {"query-status", NULL}, {"query-migrate", NULL}};
-    AUTO_FREE char *path = rundir_path(hotplug->rundir, RUNDIR_QMP, hotplug->name);
-
-    hotplug->qmp = looking ? monitor_look(hotplug->rundir, hotplug->name, &hotplug->session.process,
-                                          &questions[STATUS], 1, hotplug->deadline, error)
-                           : qmp_connect_asking(path, hotplug->session.process.pid, questions,
-                                                COUNT(questions), hotplug->deadline, error);
-}
-
-int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
-{
-    struct error unreachable = {0};
-
-    if (!looking && !rundir_knows(hotplug->rundir, hotplug->name)) /* a slip leaves no lock */
-        return error_set(error, STATUS_STATE, "it does not run; 'kvm-start FILE' starts it");
-    if (session_find(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
-                     clock_deadline(hotplug->options->wait_lock_ms), error) < 0)
-        return -1;
-    if (session_is_live(&hotplug->session)) /* before the files: it answers while they are read */
-        connect_monitor(hotplug, looking, &unreachable);
-    if (session_read(&hotplug->session, error) < 0)
-        return -1;
-    hotplug->runtime = &hotplug->session.runtime;
-    hotplug->instance = &hotplug->runtime->instance;
-    if (check_state(hotplug, error) < 0)
-        return -1;
-    if (hotplug->qmp == NULL && unreachable.status == STATUS_TIMEOUT) /* conclude goes on */
-        return error_set(error, STATUS_TIMEOUT, "%s", unreachable.text);
-    if (hotplug->qmp == NULL)
-        return error_set(error, unreachable.status,
-                         "%s; 'kvm-info %s' shows more, 'kvm-stop --force %s' ends it",
-                         unreachable.text, hotplug->name, hotplug->name);
-    if (monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
-        return -1;
-    if (looking)
-        return 0;
-    if (check_migration(hotplug, error) < 0)
-        return -1;
-    hotplug_name_subject(hotplug);
-    hotplug->touched = true; /* for as long as that works */
-    if (!hotplug->options->dry_run &&
-        reconcile_live(hotplug->rundir, hotplug->node, hotplug->runtime, hotplug->qmp,
-                       hotplug->deadline, &hotplug->result->warnings, error) < 0)
-        return error_prefix(error, "finishing what an earlier command left");
-    hotplug->touched = false;
-    return keep_what_was(hotplug, error);
-}
-
-void hotplug_close(struct hotplug *hotplug)
-{
-    qmp_release(&hotplug->qmp);
-    session_close(&hotplug->session);
-    free(hotplug->before);
-    free(hotplug->subject_uuid);
-    hotplug->before = hotplug->subject_uuid = NULL;
-}
-
-int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
-                                struct error *error)
-{
-    if (strcmp(hotplug->status, "running") == 0)
-        return 0;
-    if (strcmp(hotplug->status, "prelaunch") == 0)
-        return error_set(error, STATUS_STATE,
-                         "%s: the guest has not run yet (paused start), and QEMU would lose the "
-                         "request; let it run first: 'kvm-start FILE' again without --paused",
-                         what);
-    return error_set(error, STATUS_STATE,
-                     "%s: the guest is \"%s\" and can't let a device go before it runs again", what,
-                     hotplug->status);
-}
-
-bool hotplug_recover(struct hotplug *hotplug, struct error *error)
-{
-    struct error again = {0};
-
-    if (hotplug->unknown)
-        return false;
-    deadline_t last = clock_deadline(LAST_MOMENT_MS);
-    if (!hotplug->recovering)
-        hotplug->deadline = hotplug->end > last ? hotplug->end : last;
-    hotplug->recovering = true;
-    if (hotplug->qmp != NULL && qmp_read(hotplug->qmp))
-        return true;
-    qmp_release(&hotplug->qmp);
-    hotplug->qmp = monitor_open(hotplug->rundir, hotplug->name, RUNDIR_QMP,
-                                &hotplug->session.process, hotplug->deadline, &again);
-    if (hotplug->qmp != NULL)
-        return true;
-    hotplug->unknown = true;
-    if (error != NULL)
-        error_append(error, "%s%s", error->text[0] != '\0' ? "; " : "", again.text);
-    return false;
-}
-
-enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
-                              struct error *error)
-{
-    hotplug->touched = true;
-    enum qmp_outcome outcome =
-        qmp_call(hotplug->qmp, command, arguments, hotplug->deadline, NULL, error);
-
-    if (outcome == QMP_UNKNOWN)
-        hotplug_recover(hotplug, error);
-    return outcome;
-}
-
-int hotplug_set(struct hotplug *hotplug, const char *command, json_t *arguments,
-                struct error *error)
-{
-    AUTO_JSON json_t *again = json_incref(arguments);
-    enum qmp_outcome outcome = hotplug_call(hotplug, command, arguments, error);
-
-    if (outcome == QMP_UNKNOWN && !hotplug->unknown)
-        outcome = hotplug_call(hotplug, command, json_incref(again), error);
-    if (outcome == QMP_UNKNOWN)
-        error->status = STATUS_INCOMPLETE;
-    return outcome == QMP_DONE ? 0 : -1;
-}
-
-int hotplug_begin_undo(struct hotplug *hotplug, struct error *error)
-{
-    if (hotplug->keep || hotplug->unknown)
-        return 0;
-    return hotplug_recover(hotplug, error) ? 1 : -1;
-}
-
-int hotplug_end_undo(struct hotplug *hotplug, int result)
-{
-    hotplug->keep = hotplug->keep || result < 0;
-    return result;
-}
-
-int hotplug_undo(struct hotplug *hotplug, int (*act)(void *plan, struct error *error), void *plan,
-                 struct error *error)
-{
-    int ready = hotplug_begin_undo(hotplug, error);
-
-    return ready <= 0 ? ready : hotplug_end_undo(hotplug, act(plan, error));
-}
-
-int hotplug_take_back(struct hotplug *hotplug,
-                      int (*remove)(struct qmp *qmp, const char *name, deadline_t deadline,
-                                    struct error *error),
-                      const char *name, struct error *error)
-{
-    int ready = hotplug_begin_undo(hotplug, error);
-
-    if (ready <= 0)
-        return ready;
-    return hotplug_end_undo(hotplug, remove(hotplug->qmp, name, hotplug->deadline, error));
-}
-
-int hotplug_failed(int (*undo)(void *plan, struct error *error), void *plan, struct error *error)
-{
-    struct error second = {0};
-
-    if (undo(plan, &second) == 0)
-        return -1;
-    error->status = STATUS_INCOMPLETE;
-    return error_append(error, "; %s", second.text);
-}
-
-int hotplug_commit(struct hotplug *hotplug, struct error *error)
-{
-    hotplug->touched = true;
-    return runtime_commit(hotplug->rundir, hotplug->runtime, error);
-}
-
-int hotplug_restore(struct hotplug *hotplug, struct error *error)
-{
-    char name[RUNDIR_PATH_MAX];
-
-    if (hotplug->unknown || hotplug->keep)
-        return 0;
-    rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
-    return file_replace(hotplug->rundir->fd, name, hotplug->before, hotplug->before_length, error);
 }
 
 /* Who forces a removal waits for something that there is not. */
@@ -367,6 +143,13 @@ static int run_with_hooks(struct hotplug *hotplug, int index, hotplug_action run
     return 0;
 }
 
+/* add-disk decides while QEMU answers; a hook that is run before has an effect. */
+static bool may_answer_later(const struct hotplug *hotplug, int index)
+{
+    return actions[index].run == hotplug_add_disk &&
+           !operation_hooks_exist(hotplug->node, OPERATION_HOTPLUG);
+}
+
 static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
 {
     int index = find_action(action);
@@ -381,8 +164,12 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
         return -1;
     hotplug->subject = actions[index].subject;
+    hotplug->plugs = (actions[index].needs & SLOTS) != 0;
+    hotplug->listens = (actions[index].needs & GUEST) != 0;
     bool looking = actions[index].looking || hotplug->options->dry_run;
     if (actions[index].run != hotplug_check && hotplug_open(hotplug, looking, error) < 0)
+        return -1;
+    if (!looking && hotplug_begin(hotplug, may_answer_later(hotplug, index), error) < 0)
         return -1;
     if (!looking)
         return run_with_hooks(hotplug, index, actions[index].run, error);

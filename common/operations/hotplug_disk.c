@@ -71,6 +71,7 @@ static int pass_descriptor(void *plan, struct error *error)
                                        {"blockdev-add", block_node(adding)}};
     qmp_ahead_prepare(hotplug->qmp, both, COUNT(both), adding->image, "device_add",
                       plug->frontend(plug));
+    plug_prepare_present(&adding->plug);
     if (peripheral_add_fd(hotplug->qmp, adding->image, plug->id, hotplug->deadline, &adding->set,
                           error) == 0)
         return 0;
@@ -170,14 +171,26 @@ static bool is_there(const struct hotplug *hotplug, const json_t *object)
     return false;
 }
 
+/* All that can be done while QEMU answers whether the disk may be added, and where, and before it matters: QEMU can't
+ * do its part of it yet, and the record is not seen. */
+static void prepare(struct disk_adding *adding)
+{
+    struct hotplug *hotplug = adding->plug.hotplug;
+
+    if (!disk_is_userspace(disk_adding_disk(adding)))
+        qmp_prepare(hotplug->qmp, "add-fd", descriptor_arguments(adding));
+    runtime_set_device_state(hotplug->runtime, plug_uuid(&adding->plug), DEVICE_ADDING);
+    hotplug_prepare_commit(hotplug);
+}
+
 static int add(struct disk_adding *adding, struct error *error)
 {
     struct hotplug *hotplug = adding->plug.hotplug;
-    const struct plug *plug = &adding->plug;
+    struct plug *plug = &adding->plug;
 
-    /* QEMU reads it while the intent is recorded, and can't do it before. */
-    if (!disk_is_userspace(disk_adding_disk(adding)))
-        qmp_prepare(hotplug->qmp, "add-fd", descriptor_arguments(adding));
+    prepare(adding);
+    if (hotplug_check_answers(hotplug, error) < 0 || plug_confirm_slot(plug, error) < 0)
+        return -1;
     int result = transaction_run(steps, COUNT(steps), adding, hotplug->options->observe, error);
 
     close_image(adding, NULL);
@@ -209,6 +222,8 @@ int hotplug_add_disk(struct hotplug *hotplug, struct error *error)
         return -1;
     if (!hotplug->options->dry_run)
         return add(&adding, error);
+    if (plug_confirm_slot(&adding.plug, error) < 0)
+        return -1;
     tell_plan(&adding);
     return 0;
 }

@@ -57,11 +57,12 @@ struct disk *disk_adding_disk(const struct disk_adding *adding)
 
 static int place_on_scsi(const struct disk_adding *adding, struct error *error)
 {
-    const struct hotplug *hotplug = adding->plug.hotplug;
+    struct hotplug *hotplug = adding->plug.hotplug;
     struct placement placement;
     bool exists;
 
-    if (peripheral_exists(hotplug->qmp, "scsi", hotplug->deadline, &exists, error) < 0)
+    if ((!hotplug->options->dry_run && hotplug_check_answers(hotplug, error) < 0) ||
+        peripheral_exists(hotplug->qmp, "scsi", hotplug->deadline, &exists, error) < 0)
         return -1;
     if (!exists)
         return error_set(error, STATUS_STATE,
@@ -124,7 +125,8 @@ int disk_adding_decide(struct disk_adding *adding, const json_t *given, struct e
     /* Limits stand in params, where a runtime file has room for them. */
     hotplug_move_keys(object, hotplug_io_keys, "params");
     /* The slots are looked at before the new disk is there, which has no place yet. */
-    if (hotplug_slots(hotplug, &plug->slots, error) < 0 || append_disk(hotplug, object, error) < 0)
+    if (hotplug_recorded_slots(hotplug, &plug->slots, error) < 0 ||
+        append_disk(hotplug, object, error) < 0)
         return -1;
     plug->index = hotplug->instance->disk_count - 1;
     struct disk *disk = disk_adding_disk(adding);

@@ -9,13 +9,20 @@
 
 enum { UNDO_UNPLUG_MS = 5000 };
 
-int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error)
+int hotplug_recorded_slots(struct hotplug *hotplug, struct slots *slots, struct error *error)
 {
     struct placement placement;
 
     if (placement_assign(hotplug->instance, &placement, error) < 0)
         return -1;
     *slots = placement.slots;
+    return 0;
+}
+
+int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error)
+{
+    if (hotplug_recorded_slots(hotplug, slots, error) < 0)
+        return -1;
     if (peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, slots,
                          error) < 0)
         return -1;
@@ -67,29 +74,53 @@ int plug_choose_slot(struct plug *plug, const char *kind, const char *driver, in
     return 0;
 }
 
-/* Another tool may have plugged something between our look and our request: QEMU is asked, not its text read. */
-static bool take_next_slot(struct plug *plug)
-{
-    struct hotplug *hotplug = plug->hotplug;
-    struct slots now = plug->slots;
-
-    now.taken =
-        0; /* what is taken by QEMU's word: in ours it is by the very device that was refused */
-    if (plug->slot == SLOT_NONE || plug->slot_fixed ||
-        peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, &now,
-                         NULL) < 0 ||
-        (now.taken & (UINT32_C(1) << plug->slot)) == 0)
-        return false;
-    plug->slots.taken |= now.taken;
-    return slots_take(&plug->slots, plug->slots.first, &plug->slot, NULL) == 0;
-}
-
 static void place_again(struct plug *plug)
 {
     AUTO_FREE char *driver = memory_copy(json_text(json_member(plug->object, "hvinfo"), "driver"));
     AUTO_FREE char *id = memory_copy(plug->id);
 
     place(plug, driver, id);
+}
+
+/* By QEMU's word alone: in ours the slot is taken by this very device. */
+static int is_taken(const struct plug *plug, struct slots *now, struct error *error)
+{
+    const struct hotplug *hotplug = plug->hotplug;
+
+    *now = plug->slots;
+    now->taken = 0;
+    if (peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, now,
+                         error) < 0)
+        return -1;
+    return (now->taken & (UINT32_C(1) << plug->slot)) != 0;
+}
+
+int plug_confirm_slot(struct plug *plug, struct error *error)
+{
+    struct slots now;
+    int taken = plug->slot == SLOT_NONE ? 0 : is_taken(plug, &now, error);
+
+    if (taken <= 0)
+        return taken;
+    if (plug->slot_fixed)
+        return slots_reserve(&now, plug->slot, error);
+    plug->slots.taken |= now.taken;
+    if (slots_take(&plug->slots, plug->slots.first, &plug->slot, error) < 0)
+        return -1;
+    hotplug_forget_commit(plug->hotplug);
+    place_again(plug);
+    return 0;
+}
+
+/* Another tool may have plugged something between our look and our request: QEMU is asked, not its text read. */
+static bool take_next_slot(struct plug *plug)
+{
+    struct slots now;
+
+    if (plug->slot == SLOT_NONE || plug->slot_fixed || is_taken(plug, &now, NULL) != 1)
+        return false;
+    plug->slots.taken |= now.taken;
+    return slots_take(&plug->slots, plug->slots.first, &plug->slot, NULL) == 0;
 }
 
 /* ---- the steps ---- */
@@ -108,6 +139,17 @@ int plug_drop(void *plan, struct error *error)
     return hotplug_restore(plug->hotplug, error);
 }
 
+void plug_prepare_present(struct plug *plug)
+{
+    struct hotplug *hotplug = plug->hotplug;
+
+    if (hotplug->prepared)
+        return;
+    runtime_set_device_state(hotplug->runtime, plug_uuid(plug), DEVICE_PRESENT);
+    hotplug_prepare_commit(hotplug);
+    runtime_set_device_state(hotplug->runtime, plug_uuid(plug), DEVICE_ADDING);
+}
+
 int plug_device(void *plan, struct error *error)
 {
     struct plug *plug = plan;
@@ -120,6 +162,7 @@ int plug_device(void *plan, struct error *error)
                                            {"qom-list", peripheral_exists_arguments()}};
         /* The look behind it before the guest gets at its new device, which takes QEMU's time. */
         qmp_ahead(hotplug->qmp, both, COUNT(both), -1);
+        plug_prepare_present(plug);
         enum qmp_outcome outcome =
             hotplug_call(hotplug, "device_add", json_incref(frontend), error);
         if (outcome == QMP_DONE)
@@ -132,6 +175,7 @@ int plug_device(void *plan, struct error *error)
             return 0;
         if (outcome == QMP_UNKNOWN || !take_next_slot(plug))
             return -1;
+        hotplug_forget_commit(hotplug);
         place_again(plug);
         if (hotplug_commit(hotplug, error) < 0)
             return -1;

@@ -34,6 +34,10 @@ int plug_read_slot(json_t *object, int64_t *wanted, struct error *error);
 int plug_choose_slot(struct plug *plug, const char *kind, const char *driver, int64_t wanted,
                      struct error *error);
 
+/* The slot was chosen by the runtime alone: go to the next one when QEMU shows it taken, by what another tool has plugged;
+ * fails when the user wants that one, or there is no other. */
+int plug_confirm_slot(struct plug *plug, struct error *error);
+
 /* Steps, and what undoes them. device_add goes to the next free slot when QEMU shows that the chosen one is taken by
  * then; what is undone is unplugged again within a few seconds. */
 int plug_record(void *plan, struct error *error);
@@ -42,6 +46,9 @@ int plug_device(void *plan, struct error *error);
 int plug_unplug(void *plan, struct error *error);
 int plug_see(void *plan, struct error *error);
 int plug_record_present(void *plan, struct error *error);
+
+/* Behind plug_record, while QEMU is at work: what can be done already of plug_record_present. */
+void plug_prepare_present(struct plug *plug);
 
 /* uuid, index, device and slot, for the result. */
 void plug_tell(const struct plug *plug);

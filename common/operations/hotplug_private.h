@@ -30,20 +30,28 @@ struct hotplug {
     enum hotplug_subject subject;
     char *
         subject_uuid; /* which device the first argument named before anything was reconciled; NULL: none */
-    char status[32]; /* query-status */
-    char *before;    /* the runtime file as it was: what an undo writes back */
+    bool plugs, listens; /* the action needs a free slot; a guest that runs */
+    char status[32];     /* query-status; "": not asked */
+    char *before;        /* the runtime file as it was: what an undo writes back */
     size_t before_length;
     bool recovering; /* something has failed: `deadline` is the end */
     bool unknown;    /* QEMU's state can't be known: nothing may be undone (I15) */
     bool keep; /* the state written is to stay though the step failed: the next command needs it */
-    bool touched; /* something was to be changed: in the file or by QEMU */
-    bool goes_on; /* the time is up, and the guest is still at it */
-    int vacated;  /* slot of a device that a dry run took away; 0: none */
-    bool advised; /* the message says already what to do */
+    bool answered; /* hotplug_check_answers has succeeded */
+    bool prepared; /* what hotplug_commit is to put in place is written already */
+    bool touched;  /* something was to be changed: in the file or by QEMU */
+    bool goes_on;  /* the time is up, and the guest is still at it */
+    int vacated;   /* slot of a device that a dry run took away; 0: none */
+    bool advised;  /* the message says already what to do */
 };
 
-/* Lock, live, recorded, not migrating, reconciled. `looking`: no lock, query monitor, no reconciling. */
+/* Lock, live, recorded. `looking`: no lock, query monitor. */
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error);
+/* Then, unless looking: not migrating, reconciled. With `may_answer_later`, and when nothing is to be reconciled, the
+ * action calls hotplug_check_answers itself, before it has an effect: it can decide and prepare while QEMU answers. */
+int hotplug_begin(struct hotplug *hotplug, bool may_answer_later, struct error *error);
+/* Not migrating, by the answers to what was asked with the connection; looked at once. */
+int hotplug_check_answers(struct hotplug *hotplug, struct error *error);
 void hotplug_close(struct hotplug *hotplug);
 
 /* The guest must be able to hear an unplug request: running. */
@@ -78,7 +86,10 @@ int hotplug_begin_undo(struct hotplug *hotplug, struct error *error);
 /* At its end, what it returns: after a failed one the runtime stays as it is, for the next command to finish it. */
 int hotplug_end_undo(struct hotplug *hotplug, int result);
 
-/* Commit the runtime; write back what was there before. */
+/* Commit the runtime; write back what was there before. The first part of a commit can be done while QEMU is at work: the
+ * runtime must be the same then when it is committed, or what was prepared be forgotten. */
+void hotplug_prepare_commit(struct hotplug *hotplug);
+void hotplug_forget_commit(struct hotplug *hotplug);
 int hotplug_commit(struct hotplug *hotplug, struct error *error);
 int hotplug_restore(struct hotplug *hotplug, struct error *error);
 
@@ -117,6 +128,8 @@ bool hotplug_is_gone(struct hotplug *hotplug, const char *kind, const char *iden
 
 /* Slots free in the runtime and in QEMU, and the one that `vacated` names. */
 int hotplug_slots(struct hotplug *hotplug, struct slots *slots, struct error *error);
+int hotplug_recorded_slots(struct hotplug *hotplug, struct slots *slots,
+                           struct error *error); /* in the runtime alone */
 
 /* Mark "removing", ask the guest, wait; then `remains` removes the backend; then the entry goes. */
 struct removal {

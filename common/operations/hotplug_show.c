@@ -89,7 +89,8 @@ int hotplug_check(struct hotplug *hotplug, struct error *error)
     if (hotplug_open(hotplug, true, error) < 0)
         return -1;
     const char *phase;
-    if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, error) < 0)
+    bool ever;
+    if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, &ever, error) < 0)
         return -1;
     if (phase != NULL)
         messages_add(&reasons, "a migration is in progress (%s)", phase);

@@ -98,6 +98,14 @@ int operation_hooks_pre(const struct operation *operation, struct error *error)
     return error_append(error, "; nothing was changed");
 }
 
+bool operation_hooks_exist(const struct node *node, enum operation_kind kind)
+{
+    AUTO_FREE char *directory = directory_of(node, kind, "pre");
+    AUTO_PATHS char **paths = NULL;
+
+    return list_hooks(directory, &paths, NULL) < 0 || (paths != NULL && paths[0] != NULL);
+}
+
 void operation_hooks_post(const struct operation *operation, struct messages *warnings)
 {
     struct error error = {0};

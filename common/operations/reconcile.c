@@ -275,6 +275,20 @@ static int reconcile_cdrom(struct reconciling *work, enum medium medium, struct 
     return 0;
 }
 
+bool reconcile_has_work(const struct runtime *runtime)
+{
+    const struct instance *instance = &runtime->instance;
+    bool work = runtime->state == RUNTIME_FOREIGN;
+
+    for (size_t i = 0; i < instance->disk_count; i++)
+        work = work || runtime_device_state(runtime, instance->disks[i].uuid) != DEVICE_PRESENT;
+    for (size_t i = 0; i < instance->nic_count; i++)
+        work = work || runtime_device_state(runtime, instance->nics[i].uuid) != DEVICE_PRESENT;
+    for (int i = 0; i < CDROMS; i++)
+        work = work || media_place(instance, (enum medium)i) != NULL;
+    return work;
+}
+
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error)

@@ -38,6 +38,7 @@ static void take_over(struct session *session)
 
     if (session->process.pid == 0 || (runtime->state != RUNTIME_FOREIGN && !elsewhere))
         return;
+    session->taken_over = true;
     session->runtime.pid = session->process.pid;
     session->runtime.start_time = session->process.start_time;
     snprintf(session->runtime.boot_id, sizeof(session->runtime.boot_id), "%s", process_boot_id());

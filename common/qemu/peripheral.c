@@ -330,7 +330,7 @@ int peripheral_drive(struct qmp *qmp, const char *id, deadline_t deadline, struc
     return 0;
 }
 
-int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase,
+int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase, bool *ever,
                          struct error *error)
 {
     static const char *const busy[] = {"setup",
@@ -349,6 +349,7 @@ int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phas
     if (ask(qmp, "query-migrate", NULL, deadline, &reply, error) < 0)
         return -1;
     const char *status = json_text(reply, "status");
+    *ever = json_object_size(reply) > 0; /* one that is expected has an address and no status */
     for (size_t i = 0; status != NULL && i < COUNT(busy); i++)
         if (strcmp(status, busy[i]) == 0)
             *phase = busy[i];

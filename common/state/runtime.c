@@ -146,22 +146,47 @@ int runtime_load(const struct rundir *rundir, const char *name, struct runtime *
     return runtime_parse(bytes, length, file, name, runtime, error);
 }
 
+/* Of the next generation, by file_prepare or file_replace. */
+static int write_next(const struct rundir *rundir, const struct runtime *runtime,
+                      int (*write)(int directory, const char *name, const void *bytes,
+                                   size_t length, struct error *error),
+                      struct error *error)
+{
+    char file[RUNDIR_PATH_MAX];
+    struct runtime next = *runtime; /* shallow: only the number differs */
+
+    rundir_name(RUNDIR_RUNTIME, runtime->instance.name, file);
+    next.generation++;
+    AUTO_FREE char *text = runtime_text(&next);
+    size_t length = strlen(text);
+    if (length > RUNTIME_SIZE_MAX)
+        return error_set(error, STATUS_FAILED, "%s: would be larger than %d bytes", file,
+                         RUNTIME_SIZE_MAX);
+    return write(rundir->fd, file, text, length, error);
+}
+
 int runtime_commit(const struct rundir *rundir, struct runtime *runtime, struct error *error)
+{
+    if (write_next(rundir, runtime, file_replace, error) < 0)
+        return -1;
+    runtime->generation++;
+    return 0;
+}
+
+int runtime_prepare(const struct rundir *rundir, const struct runtime *runtime, struct error *error)
+{
+    return write_next(rundir, runtime, file_prepare, error);
+}
+
+int runtime_publish(const struct rundir *rundir, struct runtime *runtime, struct error *error)
 {
     char file[RUNDIR_PATH_MAX];
 
     rundir_name(RUNDIR_RUNTIME, runtime->instance.name, file);
+    if (file_publish(rundir->fd, file, error) < 0)
+        return -1;
     runtime->generation++;
-    AUTO_FREE char *text = runtime_text(runtime);
-    size_t length = strlen(text);
-    int result = length > RUNTIME_SIZE_MAX
-                     ? error_set(error, STATUS_FAILED, "%s: would be larger than %d bytes", file,
-                                 RUNTIME_SIZE_MAX)
-                     : file_replace(rundir->fd, file, text, length, error);
-
-    if (result != 0)
-        runtime->generation--;
-    return result;
+    return 0;
 }
 
 int runtime_remove(const struct rundir *rundir, const char *name, struct error *error)

@@ -45,8 +45,8 @@ hotplug() { # STATUS ACTION…
     expect_status "$wanted"
 }
 
-sent() { # the commands that change something, in their order
-    jq -r .execute "$TEST_DIR/commands" | grep -v -E '^(query-|qom-list)' || true
+sent() { # the commands that change something, in their order; "-" is what ends one that was only prepared
+    jq -r .execute "$TEST_DIR/commands" | grep -v -E '^(query-|qom-list|-$)' || true
 }
 
 expect_unchanged() {
@@ -277,6 +277,26 @@ qemu_file_is_free() {
     hotplug 3 set-io "$ONE" iops=3
     hotplug 0 list
     hotplug 3 check
+    expect_unchanged
+    expect_equal "$(sent)" ""
+}
+
+@test "a guest that was given away, or is expected here by another tool: 3 before anything is touched" {
+    pretend 'return query-migrate {"status": "completed"}' "status postmigrate"
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "migration is in progress (postmigrate)"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+    pretend 'return query-migrate {"socket-address": []}' "status inmigrate"
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "migration is in progress (inmigrate)"
+    expect_unchanged
+    # Copied from another node by another tool, which has not told QEMU yet where to listen.
+    pretend "status inmigrate"
+    jq '.[4].boot_id = "00000000-0000-4000-8000-000000000000"' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    hotplug 3 add-nic mode=routed
+    expect_error "migration is in progress (inmigrate)"
     expect_unchanged
     expect_equal "$(sent)" ""
 }

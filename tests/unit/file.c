@@ -37,6 +37,24 @@ TEST(replacing, "replace makes the file, then replaces it, 0600 and with no left
     return true;
 }
 
+TEST(in_two_parts,
+     "what is prepared is not seen before it is published, and what fails leaves nothing")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    struct error error = {0};
+    CHECK(file_replace(scratch.fd, "state", "old", 3, NULL) == 0);
+    CHECK(file_prepare(scratch.fd, "state", "unwanted", 8, &error) == 0);
+    CHECK(file_prepare(scratch.fd, "state", "new", 3, &error) == 0);
+    CHECK(scratch_holds(&scratch, "state", "old"));
+    CHECK(scratch_holds(&scratch, ".state.tmp", "new"));
+    CHECK(file_publish(scratch.fd, "state", &error) == 0);
+    CHECK(only_holds(&scratch, "state", "new"));
+    CHECK(file_publish(scratch.fd, "state", &error) == -1);
+    CHECK_HAS(error.text, "state: rename");
+    CHECK(only_holds(&scratch, "state", "new"));
+    return true;
+}
+
 TEST(replacing_below, "the temporary file lies beside the file, and a left-over one is taken away")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -298,7 +316,7 @@ TEST(entries, "a descriptor that can't be read as a directory is closed")
     return true;
 }
 
-UNIT_MAIN(UNIT(entries), UNIT(replacing), UNIT(replacing_below), UNIT(planted_temporary),
-          UNIT(planted_target), UNIT(planted_directory), UNIT(left_over_stuck), UNIT(short_write),
-          UNIT(read_only), UNIT(reading), UNIT(reading_refused), UNIT(missing), UNIT(removing),
-          UNIT(directories))
+UNIT_MAIN(UNIT(entries), UNIT(replacing), UNIT(in_two_parts), UNIT(replacing_below),
+          UNIT(planted_temporary), UNIT(planted_target), UNIT(planted_directory),
+          UNIT(left_over_stuck), UNIT(short_write), UNIT(read_only), UNIT(reading),
+          UNIT(reading_refused), UNIT(missing), UNIT(removing), UNIT(directories))

@@ -508,6 +508,18 @@ TEST(on_disk, "commit counts generations, load reads back, remove removes")
     CHECK_NUMBER(runtime_commit(&rundir, &runtime, &error), 0);
     CHECK_NUMBER(runtime_load(&rundir, "web1", &loaded, &error), 0);
     CHECK_NUMBER(loaded.generation, 2);
+    CHECK_NUMBER(runtime_prepare(&rundir, &runtime, &error), 0);
+    CHECK_NUMBER(runtime.generation, 2);
+    runtime_release(&loaded);
+    CHECK_NUMBER(runtime_load(&rundir, "web1", &loaded, &error), 0);
+    CHECK_NUMBER(loaded.generation, 2);
+    CHECK_NUMBER(runtime_publish(&rundir, &runtime, &error), 0);
+    CHECK_NUMBER(runtime.generation, 3);
+    CHECK_NUMBER(runtime_publish(&rundir, &runtime, &error), -1); /* nothing is prepared any more */
+    CHECK_NUMBER(runtime.generation, 3);
+    runtime_release(&loaded);
+    CHECK_NUMBER(runtime_load(&rundir, "web1", &loaded, &error), 0);
+    CHECK_NUMBER(loaded.generation, 3);
     CHECK_TEXT(loaded.instance.disks[0].path, "/srv/d\xc3\xa9");
     AUTO_RUNTIME struct runtime peeked = {0}, whole = {0};
 

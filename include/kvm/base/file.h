@@ -42,6 +42,12 @@ DIR *file_entries(int descriptor);
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error);
 
+/* Its two parts, for who has something else to do between them: the new content, whole and durable, beside the old; then
+ * the new in the place of the old. What was prepared and is not wanted any more is the temporary file, to be removed. */
+int file_prepare(int directory, const char *name, const void *bytes, size_t length,
+                 struct error *error);
+int file_publish(int directory, const char *name, struct error *error);
+
 /* The temporary file's name, which a killed file_replace leaves behind: "conf/.NAME.tmp" for "conf/NAME". The caller
  * frees. */
 char *file_temporary(const char *name);

@@ -45,6 +45,9 @@ struct operation {
 int operation_hooks_pre(const struct operation *operation, struct error *error);
 void operation_hooks_post(const struct operation *operation, struct messages *warnings);
 
+/* Whether there are any to run before it; also when that can't be known. */
+bool operation_hooks_exist(const struct node *node, enum operation_kind kind);
+
 /* "run PATH" for each that would be run, for --dry-run; added to the array. */
 void operation_hooks_describe(const struct node *node, enum operation_kind kind, json_t *list);
 

@@ -24,6 +24,9 @@ int reconcile_live(const struct rundir *rundir, const struct node *node, struct 
                    struct qmp *qmp, deadline_t deadline, struct messages *notes,
                    struct error *error);
 
+/* Whether it has anything to ask QEMU. */
+bool reconcile_has_work(const struct runtime *runtime);
+
 /* The block nodes of media that are not in this CD-ROM drive, and their descriptors, go. `notes` may be NULL. */
 int reconcile_drive(struct qmp *qmp, enum medium medium, deadline_t deadline,
                     struct messages *notes, struct error *error);

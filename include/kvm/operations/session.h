@@ -25,6 +25,7 @@ struct session {
     bool has_runtime;
     struct runtime runtime;
     struct error runtime_fault; /* why it could not be loaded; text "" when there simply is none */
+    bool taken_over;            /* the record was made by another tool, or on another boot */
     bool has_files;             /* anything of the instance is there */
     void (*observe)(const char *what); /* each step of a clean-up, for -v; NULL: nobody looks */
 };

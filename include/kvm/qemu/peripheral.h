@@ -74,8 +74,9 @@ enum unplug_end {
 enum unplug_end peripheral_unplug(struct qmp *qmp, const char *id, deadline_t deadline,
                                   void (*progress)(const char *text), struct error *error);
 
-/* *phase is the status of query-migrate when a migration is under way that forbids hotplug; NULL: none. Static. */
-int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase,
+/* *phase is the status of query-migrate when a migration is under way that forbids hotplug; NULL: none. Static. *ever: one
+ * is or was, in either direction, or is expected; false also of one that is expected without an address yet. */
+int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phase, bool *ever,
                          struct error *error);
 
 /* A drive with a removable medium, by the id of its device. */

@@ -72,6 +72,10 @@ int runtime_peek(const struct rundir *rundir, const char *name, struct runtime *
 
 /* Commit durably (file_replace), generation + 1. */
 int runtime_commit(const struct rundir *rundir, struct runtime *runtime, struct error *error);
+/* Its two parts (file_prepare, file_publish): what is published must be what was prepared. */
+int runtime_prepare(const struct rundir *rundir, const struct runtime *runtime,
+                    struct error *error);
+int runtime_publish(const struct rundir *rundir, struct runtime *runtime, struct error *error);
 
 int runtime_remove(const struct rundir *rundir, const char *name, struct error *error);
 
