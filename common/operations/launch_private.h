@@ -93,9 +93,9 @@ struct launch {
     bool unknown;    /* the guest may be running: nothing may be undone any more */
 };
 
+/* launch_numbers.c: the sockets of this instance, and the numbers that all descriptors have in QEMU. */
 bool launch_uses_socket(const struct launch *launch, enum launch_socket which);
 enum rundir_file launch_socket_file(enum launch_socket which);
-
 /* Fill plan, table and listen from the real descriptors (or -1 for a dry run). */
 void launch_number_descriptors(struct launch *launch);
 
