@@ -8,7 +8,9 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include "kvm/base/clock.h"
 #include "kvm/base/memory.h"
+#include "kvm/qemu/qmp.h"
 #include "scratch.h"
 
 struct fake {
@@ -70,5 +72,32 @@ static inline void fake_end(struct fake *fake)
     scratch_end(&fake->scratch);
 }
 #define AUTO_FAKE __attribute__((cleanup(fake_end)))
+
+/* For what will come, however busy the machine is. */
+static inline deadline_t generous(void)
+{
+    return clock_deadline(20 * 1000);
+}
+
+/* For what will never come. */
+static inline deadline_t soon(void)
+{
+    return clock_deadline(100);
+}
+
+static inline struct qmp *fake_connect(const struct fake *fake, struct error *error)
+{
+    return qmp_connect(fake->socket, false, generous(), error);
+}
+
+/* One call of query-status to a server with that script. */
+static inline enum qmp_outcome fake_ask(const char *script, json_t **result, struct error *error)
+{
+    AUTO_FAKE struct fake fake = fake_begin(script);
+    AUTO_QMP struct qmp *qmp = fake_connect(&fake, error);
+    if (qmp == NULL)
+        return (enum qmp_outcome) - 100;
+    return qmp_call(qmp, "query-status", NULL, generous(), result, error);
+}
 
 #endif
