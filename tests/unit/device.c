@@ -3,14 +3,12 @@
 
 #include <fcntl.h>
 
-#include "kvm/base/json.h"
-#include "kvm/base/memory.h"
+#include "definition.h"
 #include "unit.h"
 
 /* An instance with one disk and one NIC; `disk` and `hvparams` are members of their objects. */
 static bool make(const char *hvparams, const char *disk, const char *nic, struct instance *instance)
 {
-    AUTO_MESSAGES struct messages problems = {0};
     AUTO_FREE char *text = memory_format(
         "{\"name\": \"web1\", \"beparams\": {\"memory\": 128}, \"hvparams\": {%s}, "
         "\"disks\": [{\"uuid\": \"7c079136-2573-4112-8a00-000000000001\", \"path\": \"/a,b\"%s}], "
@@ -18,14 +16,10 @@ static bool make(const char *hvparams, const char *disk, const char *nic, struct
         "\"mac\": \"aa:00:00:00:00:01\", "
         "\"nicparams\": {\"mode\": \"bridged\", \"link\": \"br0\"}%s}]}",
         hvparams, disk, nic);
-    struct error error = {0};
-    AUTO_JSON json_t *definition = json_parse(text, strlen(text), "test", &error);
 
-    CHECK_TEXT(error.text, "");
-    instance_parse(definition, "test", NULL, NULL, instance, &problems);
-    if (problems.count > 0)
-        printf("# %s\n", problems.items[0]);
-    CHECK_NUMBER(problems.count, 0);
+    int result = parse(text, NULL, instance);
+    CHECK_TEXT(joined, "");
+    CHECK_NUMBER(result, 0);
     return true;
 }
 

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "unit.h"
-#include "kvm/base/json.h"
-#include "kvm/base/memory.h"
+#include "definition.h"
 #include "kvm/state/placement.h"
+#include "unit.h"
 
 static int make(const char *members, struct instance *instance)
 {
     AUTO_FREE char *text = memory_format("{\"name\": \"web1\", %s}", members);
-    AUTO_JSON json_t *definition = json_loads(text, 0, NULL);
-    AUTO_MESSAGES struct messages problems = {0};
-    int result = instance_parse(definition, "w.json", NULL, NULL, instance, &problems);
+    int result = parse(text, NULL, instance);
 
-    for (size_t i = 0; i < problems.count; i++)
-        printf("# %s\n", problems.items[i]);
+    if (joined[0] != '\0')
+        printf("# %s", joined);
     return result;
 }
 
