@@ -14,34 +14,45 @@
 
 enum { SOON_MS = 150, LONG_MS = 20000, LONG_BYTES = 1000000 };
 
-/* The target's ends: what it hears and what it says. */
-static struct remote begin(int *hears, int *says)
+/* A session with the target's ends of it, what it hears and what it says; and what the last question failed with. */
+struct talk {
+    struct remote remote;
+    int hears, says;
+    struct error error;
+};
+
+static struct talk begin(void)
 {
     int to[2], from[2];
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, to) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, from) < 0)
         abort();
-    *hears = to[1];
-    *says = from[1];
-    return (struct remote){.pidfd = -1, .to = to[0], .from = from[0]};
+    return (struct talk){
+        .remote = {.pidfd = -1, .to = to[0], .from = from[0]}, .hears = to[1], .says = from[1]};
 }
 
-static void end(struct remote *remote, int hears, int says)
+static void end(struct talk *talk)
 {
-    close(hears);
-    close(says);
-    remote_close(remote);
+    close(talk->hears);
+    close(talk->says);
+    remote_close(&talk->remote);
+}
+#define AUTO_TALK __attribute__((cleanup(end)))
+
+static bool say(const struct talk *talk, const char *line)
+{
+    return file_write_all(talk->says, line, strlen(line)) == 0;
 }
 
-static bool say(int says, const char *line)
+static int ask_this(struct talk *talk, json_t *question, int64_t ms)
 {
-    return file_write_all(says, line, strlen(line)) == 0;
+    return remote_ask(&talk->remote, question, clock_deadline(ms), NULL, &talk->error);
 }
 
-static int ask(struct remote *remote, int64_t ms, struct error *error)
+static int ask(struct talk *talk, int64_t ms)
 {
-    return remote_ask(remote, json_pack("{s:s}", "stage", "vote"), clock_deadline(ms), NULL, error);
+    return ask_this(talk, json_pack("{s:s}", "stage", "vote"), ms);
 }
 
 static json_t *long_question(void)
@@ -55,16 +66,13 @@ static json_t *long_question(void)
 TEST(passed_over,
      "an answer that comes again is passed over, and the next one is that to its own question")
 {
-    struct error error = {0};
-    int hears, says;
-    struct remote remote = begin(&hears, &says);
+    AUTO_TALK struct talk talk = begin();
 
-    CHECK(say(says, "{\"ok\": true, \"number\": 1}\n{\"ok\": true, \"number\": 1}\n"
-                    "{\"ok\": false, \"status\": 3, \"error\": \"no\", \"number\": 2}\n"));
-    CHECK_NUMBER(ask(&remote, LONG_MS, &error), 0);
-    CHECK_NUMBER(ask(&remote, LONG_MS, &error), -1);
-    CHECK_TEXT(error.text, "on the target: no");
-    end(&remote, hears, says);
+    CHECK(say(&talk, "{\"ok\": true, \"number\": 1}\n{\"ok\": true, \"number\": 1}\n"
+                     "{\"ok\": false, \"status\": 3, \"error\": \"no\", \"number\": 2}\n"));
+    CHECK_NUMBER(ask(&talk, LONG_MS), 0);
+    CHECK_NUMBER(ask(&talk, LONG_MS), -1);
+    CHECK_TEXT(talk.error.text, "on the target: no");
     return true;
 }
 
@@ -75,51 +83,42 @@ TEST(nobodys, "an answer to what was never asked is refused at once")
                                         "{\"number\": 2}\n"};
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-        struct error error = {0};
-        int hears, says;
-        struct remote remote = begin(&hears, &says);
-        CHECK(say(says, "{\"ok\": true, \"number\": 1}\n") && say(says, lines[i]));
-        CHECK_NUMBER(ask(&remote, LONG_MS, &error), 0);
+        AUTO_TALK struct talk talk = begin();
+        CHECK(say(&talk, "{\"ok\": true, \"number\": 1}\n") && say(&talk, lines[i]));
+        CHECK_NUMBER(ask(&talk, LONG_MS), 0);
         deadline_t soon = clock_deadline(LONG_MS / 2);
-        CHECK_NUMBER(ask(&remote, LONG_MS, &error), -1);
+        CHECK_NUMBER(ask(&talk, LONG_MS), -1);
         CHECK(!clock_passed(soon));
-        CHECK_HAS(error.text, "not the answer of a kvm-migrate");
-        end(&remote, hears, says);
+        CHECK_HAS(talk.error.text, "not the answer of a kvm-migrate");
     }
     return true;
 }
 
 TEST(last_word, "one that was silent for all its time is told the last word, and hardly waited for")
 {
-    struct error error = {0};
-    int hears, says;
-    struct remote remote = begin(&hears, &says);
+    AUTO_TALK struct talk talk = begin();
 
-    CHECK(remote_patience(&remote, LONG_MS) > clock_deadline(LONG_MS / 2));
-    CHECK_NUMBER(ask(&remote, SOON_MS, &error), -1);
-    CHECK_TEXT(error.text, "the target does not answer in time");
-    CHECK(remote_patience(&remote, LONG_MS) < clock_deadline(LONG_MS / 2));
-    CHECK(remote_patience(&remote, SOON_MS) <= clock_deadline(SOON_MS));
-    CHECK(say(says, "{\"ok\": true, \"number\": 1}\n{\"ok\": true, \"number\": 2}\n"));
-    CHECK_NUMBER(ask(&remote, LONG_MS, &error), 0);
-    CHECK(remote_patience(&remote, LONG_MS) > clock_deadline(LONG_MS / 2));
-    end(&remote, hears, says);
+    CHECK(remote_patience(&talk.remote, LONG_MS) > clock_deadline(LONG_MS / 2));
+    CHECK_NUMBER(ask(&talk, SOON_MS), -1);
+    CHECK_TEXT(talk.error.text, "the target does not answer in time");
+    CHECK(remote_patience(&talk.remote, LONG_MS) < clock_deadline(LONG_MS / 2));
+    CHECK(remote_patience(&talk.remote, SOON_MS) <= clock_deadline(SOON_MS));
+    CHECK(say(&talk, "{\"ok\": true, \"number\": 1}\n{\"ok\": true, \"number\": 2}\n"));
+    CHECK_NUMBER(ask(&talk, LONG_MS), 0);
+    CHECK(remote_patience(&talk.remote, LONG_MS) > clock_deadline(LONG_MS / 2));
     return true;
 }
 
 TEST(deaf, "a target that does not read is waited for as long as the question may take")
 {
-    struct error error = {0};
-    int hears, says;
-    struct remote remote = begin(&hears, &says);
-    deadline_t soon = clock_deadline(LONG_MS);
+    AUTO_TALK struct talk talk = begin();
+    deadline_t at_least = clock_deadline(SOON_MS), at_most = clock_deadline(LONG_MS);
 
-    CHECK_NUMBER(remote_ask(&remote, long_question(), clock_deadline(SOON_MS), NULL, &error), -1);
-    CHECK(!clock_passed(soon));
-    CHECK_TEXT(error.text, "the target does not listen");
-    CHECK_NUMBER(ask(&remote, LONG_MS, &error), -1);
-    CHECK_TEXT(error.text, "the session with the target has ended");
-    end(&remote, hears, says);
+    CHECK_NUMBER(ask_this(&talk, long_question(), SOON_MS), -1);
+    CHECK(clock_passed(at_least) && !clock_passed(at_most));
+    CHECK_TEXT(talk.error.text, "the target does not listen");
+    CHECK_NUMBER(ask(&talk, LONG_MS), -1);
+    CHECK_TEXT(talk.error.text, "the session with the target has ended");
     return true;
 }
 
