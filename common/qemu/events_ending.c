@@ -124,8 +124,10 @@ static const char *when(double at, char *buffer)
 
 static char *shown(const char *text)
 {
-    size_t length = text == NULL ? 0 : strlen(text);
-    return text_escape(text == NULL ? "" : text, length > SHOWN ? SHOWN : length);
+    size_t length = text == NULL ? 0 : strlen(text), most = SHOWN;
+    while (length > most && most > SHOWN - 4 && ((unsigned char)text[most] & 0xc0) == 0x80)
+        most--; /* a character lies across the cut */
+    return text_escape(text == NULL ? "" : text, length > most ? most : length);
 }
 
 __attribute__((format(printf, 4, 5))) static void tell(struct ending *ending, enum ending_kind kind,

@@ -9,6 +9,7 @@
 #include "kvm/base/log.h"
 #include "kvm/base/memory.h"
 #include "kvm/base/process.h"
+#include "kvm/base/text.h"
 #include "kvm/qemu/events.h"
 #include "scratch.h"
 #include "unit.h"
@@ -209,13 +210,20 @@ TEST(last_words, "a crash is told with QEMU's last message")
 
 TEST(long_texts, "what is too long is cut between characters")
 {
-    AUTO_FREE char *log = memory_zeroed(1, 4096);
-    strcpy(log, "x");
-    for (int i = 0; i < 900; i++)
-        strcat(log, "ä");
-    struct ending ending = ending_of(START RESUME, log, &running, false);
-    AUTO_JSON json_t *text = json_string(ending.text);
-    CHECK(text != NULL);
+    /* Control characters become four each: then the whole is too long, not only the message. */
+    static const char controls[] =
+        "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1";
+    for (size_t shift = 0; shift < 4; shift++) {
+        AUTO_FREE char *log = memory_zeroed(1, 4096);
+        bool whole = shift >= 2;
+        strcat(strcpy(log, whole ? controls : ""), shift % 2 == 1 ? "x" : "");
+        for (int i = 0; i < 900; i++)
+            strcat(log, "ä");
+        struct ending ending = ending_of(START RESUME, log, &running, false);
+        CHECK(text_is_utf8(ending.text));
+        CHECK_TEXT(ending.text + strlen(ending.text) - 2, "ä");
+        CHECK((strlen(ending.text) >= sizeof(ending.text) - 2) == whole);
+    }
     return true;
 }
 
