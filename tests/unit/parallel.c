@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include "kvm/base/clock.h"
 #include "kvm/base/json.h"
@@ -13,15 +14,28 @@ enum { ITEMS = 7 };
 struct shared {
     int ends[2];
     pid_t parent;
-    size_t done[ITEMS];
+    int together; /* so many are to run at a time: the first of them wait for each other */
+    int done[ITEMS];
     size_t done_count;
 };
+
+/* Until as many have begun, but not for ever. */
+static void meet(const struct shared *shared)
+{
+    int told = 0;
+    for (deadline_t deadline = clock_deadline(10000); !clock_passed(deadline); clock_sleep_ms(1))
+        if (ioctl(shared->ends[0], FIONREAD, &told) == 0 && told >= shared->together)
+            return;
+}
 
 static void work(void *context, size_t index, struct result *result)
 {
     const struct shared *shared = context;
     bool told = write(shared->ends[1], "+", 1) == 1;
-    clock_sleep_ms(5); /* so that several overlap; nothing depends on it */
+    if ((int)index < shared->together)
+        meet(shared);
+    else
+        clock_sleep_ms(5); /* so that one too many would be seen */
     result->status = index == 3 ? STATUS_BUSY : STATUS_DONE;
     result->subject = memory_format("web%zu", index);
     result->text = memory_copy(index == 3 ? "busy \xff" : "started");
@@ -38,18 +52,20 @@ static void work(void *context, size_t index, struct result *result)
 static void done(void *context, size_t index, const struct result *result)
 {
     struct shared *shared = context;
-    if (result->subject != NULL)
-        shared->done[shared->done_count++] = index;
+    shared->done[index] += result->subject != NULL;
+    shared->done_count++;
 }
 
 TEST(carried, "results come back whole and in order, a crash is told and the highest status wins")
 {
-    struct shared shared = {.parent = getpid()};
+    struct shared shared = {.parent = getpid(), .together = 3};
     struct result results[ITEMS];
     CHECK(pipe(shared.ends) == 0);
     CHECK_NUMBER(parallel_run(ITEMS, 3, work, done, &shared, results), STATUS_INCOMPLETE);
     close(shared.ends[1]);
     CHECK_NUMBER(shared.done_count, ITEMS);
+    for (size_t i = 0; i < ITEMS; i++)
+        CHECK_NUMBER(shared.done[i], 1);
     CHECK_TEXT(results[0].subject, "web0");
     CHECK_TEXT(results[6].subject, "web6");
     CHECK(json_truth(results[6].detail, "own", false));
@@ -70,6 +86,7 @@ TEST(carried, "results come back whole and in order, a crash is told and the hig
         now += told[i] == '+' ? 1 : -1;
         most = now > most ? now : most;
     }
+    CHECK(most >= 3);
     CHECK(most <= 4); /* three, and the killed one, which never says "-" */
     return true;
 }
@@ -83,6 +100,7 @@ TEST(single, "a single item runs in this process, and none is done")
     CHECK_NUMBER(json_number(result.detail, "pid", 0), getpid());
     result_release(&result);
     CHECK_NUMBER(parallel_run(0, 4, work, done, &shared, NULL), STATUS_DONE);
+    CHECK_NUMBER(shared.done_count, 1);
     CHECK_NUMBER(parallel_run(3, 0, work, NULL, &shared, NULL), STATUS_DONE);
     close(shared.ends[0]);
     close(shared.ends[1]);
