@@ -48,18 +48,21 @@ static bool write_file(const char *path, const char *text)
 /* Tells the first line that differs. */
 static bool same_lines(const char *path, const char *have, const char *want)
 {
-    for (int line = 1;; line++) {
-        size_t have_length = strcspn(have, "\n"), want_length = strcspn(want, "\n");
-        if (have_length != want_length || memcmp(have, want, have_length) != 0) {
-            printf("# %s:%d:\n#   is:     %.*s\n#   golden: %.*s\n", path, line, (int)have_length,
-                   have, (int)want_length, want);
-            return false;
+    size_t at = 0, start = 0;
+    int line = 1;
+
+    if (strcmp(have, want) == 0)
+        return true;
+    for (; have[at] == want[at]; at++) {
+        if (have[at] == '\n') {
+            line++;
+            start = at + 1;
         }
-        if (have[have_length] == '\0')
-            return true;
-        have += have_length + 1;
-        want += want_length + 1;
     }
+    printf("# %s:%d:\n#   is:     %.*s\n#   golden: %.*s\n", path, line,
+           (int)strcspn(have + start, "\n"), have + start, (int)strcspn(want + start, "\n"),
+           want + start);
+    return false;
 }
 
 static bool compare(const struct golden *golden, const char *ending, const char *text)

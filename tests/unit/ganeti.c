@@ -184,11 +184,14 @@ static void leave(const char *name, const char *text)
         file_write_all(descriptor, text, strlen(text));
 }
 
-static bool good_devices(const json_t *list)
+static bool good_devices(const json_t *list, const struct instance *instance)
 {
     size_t i;
     json_t *one;
 
+    if (json_array_size(json_array_get(list, 1)) != instance->nic_count ||
+        json_array_size(json_array_get(list, 3)) != instance->disk_count)
+        return wrong("file", "has not all NICs and disks");
     json_array_foreach (json_array_get(list, 1), i, one)
         if (!good_nic(one))
             return false;
@@ -228,7 +231,7 @@ static bool keeps_the_contract(struct golden *golden)
     leave(golden->name, text);
     if (json_array_size(list) != 5 || text[strlen(text) - 1] != '\n')
         return wrong("file", "is not five elements and a newline");
-    return good_devices(list) &&
+    return good_devices(list, &runtime.instance) &&
            good_command(json_array_get(list, 0), runtime.instance.name, chroot) &&
            good_hvparams(json_array_get(list, 2), others, q35);
 }
@@ -256,7 +259,10 @@ static bool is_written(const char *path)
         return wrong(path, error.text);
     AUTO_FREE char *stem = memory_format("%.*s", (int)(strlen(name) - strlen(".runtime")), name);
     AUTO_FREE char *text = runtime_text(&runtime);
+    AUTO_JSON json_t *list = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     leave(stem, text);
+    if (json_array_size(list) != 5)
+        return wrong(path, "is not written as five elements");
     return true;
 }
 
