@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kvm-start FILE|DIR|-…|--all: start instances from their definitions.
+ * kvm-start FILE|DIR|-…|--all: start instances from their definitions; --resume NAME…: let paused ones go on.
  *
  * Everything is checked before anything is made. An instance either runs when this ends with 0, or nothing of it is
  * left; killed at any moment, the same command repeated finishes or starts anew.
@@ -15,6 +15,7 @@
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
 #include "kvm/operations/adopt.h"
+#include "kvm/operations/resume.h"
 #include "kvm/operations/select.h"
 #include "kvm/operations/start.h"
 
@@ -24,7 +25,7 @@ struct options {
     struct cli_common common;
     const char *adopt;
     int64_t parallel;
-    bool all, paused;
+    bool all, paused, resume;
 };
 
 static const struct cli_option option_table[] = {
@@ -36,12 +37,16 @@ static const struct cli_option option_table[] = {
      "leave the guest's CPUs stopped; the same command without it lets them run", 0, 0},
     {"parallel", 0, CLI_NUMBER, offsetof(struct options, parallel), "N", "so many at a time (4)", 1,
      1000},
+    {"resume", 0, CLI_FLAG, offsetof(struct options, resume), NULL,
+     "let instances go on that are paused: by --paused, an I/O error, a watchdog, another program",
+     0, 0},
 };
 
 static const char *const usage[] = {
     "FILE|DIR|-... [--paused] [--parallel N]",
     "--all [--paused] [--parallel N]",
     "--adopt INSTANCE [FILE]",
+    "--resume INSTANCE...",
     NULL,
 };
 
@@ -167,9 +172,10 @@ static void adopt(void *context, size_t index, struct result *result)
 static int prepare_adoption(const struct options *options, const struct cli_arguments *words,
                             struct adoption *adoption, struct error *error)
 {
-    if (options->all || options->paused || words->count > 1)
+    if (options->all || options->paused || options->resume || words->count > 1)
         return error_set(error, STATUS_USAGE,
-                         "--adopt takes one definition at most, and neither --all nor --paused");
+                         "--adopt takes one definition at most, and no --all, --paused or "
+                         "--resume");
     adoption->who = options->adopt;
     adoption->options = (struct adopt_options){
         .definition = words->count > 0 ? words->items[0] : NULL,
@@ -201,6 +207,47 @@ static enum status run_adoption(const struct options *options, const struct cli_
     return result;
 }
 
+/* ---- --resume ---- */
+
+struct resumption {
+    struct selection selection;
+    struct resume_options options;
+};
+
+static void resume(void *context, size_t index, struct result *result)
+{
+    const struct resumption *job = context;
+
+    resume_instance(&job->selection.rundir, &job->selection.node, job->selection.names[index],
+                    &job->options, result);
+}
+
+static enum status run_resumption(const struct options *options, const struct cli_arguments *words)
+{
+    struct resumption job = {.selection = SELECTION_NONE,
+                             .options = {.dry_run = options->common.dry_run,
+                                         .timeout_ms = options->common.timeout_ms >= 0
+                                                           ? options->common.timeout_ms
+                                                           : START_TIMEOUT_MS,
+                                         .wait_lock_ms = options->common.wait_lock_ms}};
+    struct report report = {.json = options->common.json};
+    struct error error = {0};
+    enum status result;
+
+    if (options->all || options->paused || words->count == 0)
+        error_set(&error, STATUS_USAGE,
+                  "--resume takes the names of instances, and neither --all nor --paused");
+    if (error.status != 0 ||
+        select_open(words, false, &options->common, &job.selection, &error) < 0) {
+        log_error("%s", error.text);
+        result = error.status;
+    } else {
+        result = report_run(&report, job.selection.count, (size_t)options->parallel, resume, &job);
+    }
+    select_release(&job.selection);
+    return result;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.parallel = PARALLEL_STARTS};
@@ -214,6 +261,8 @@ int main(int argc, char **argv)
         return status;
     if (options.adopt != NULL)
         return cli_finish(run_adoption(&options, &words));
+    if (options.resume)
+        return cli_finish(run_resumption(&options, &words));
     enum status result;
     if (prepare(&options, &words, &job, &error) < 0) {
         log_error("%s", error.text);

@@ -129,6 +129,7 @@ _kvm_suite() {
                 ;;
         esac
     done < <("$program" --complete-words 2>/dev/null)
+    [[ " ${COMP_WORDS[*]} " != *" --resume "* ]] || operand=instance
 
     read -r before over action <<<"$(_kvm_suite_count_operands "${with_argument[*]}")"
     if ((!over)); then

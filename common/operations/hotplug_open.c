@@ -7,6 +7,7 @@
 #include "kvm/base/file.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/reconcile.h"
+#include "kvm/operations/resume.h"
 #include "kvm/qemu/monitor.h"
 #include "kvm/qemu/peripheral.h"
 
@@ -149,11 +150,14 @@ int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
     if (strcmp(hotplug->status, "prelaunch") == 0)
         return error_set(error, STATUS_STATE,
                          "%s: the guest has not run yet (paused start), and QEMU would lose the "
-                         "request; let it run first: 'kvm-start FILE' again without --paused",
-                         what);
-    return error_set(error, STATUS_STATE,
-                     "%s: the guest is \"%s\" and can't let a device go before it runs again", what,
-                     hotplug->status);
+                         "request; let it run first: 'kvm-start --resume %s'",
+                         what, hotplug->name);
+    error_set(error, STATUS_STATE,
+              "%s: the guest is \"%s\" and can't let a device go before it runs again", what,
+              hotplug->status);
+    return resume_reason(hotplug->status) == NULL
+               ? -1
+               : error_append(error, "; 'kvm-start --resume %s' lets it go on", hotplug->name);
 }
 
 void hotplug_close(struct hotplug *hotplug)

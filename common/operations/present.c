@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kvm/operations/present.h"
+#include "kvm/operations/resume.h"
 #include "kvm/base/clock.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -263,6 +264,20 @@ static void print_migration(const json_t *detail)
          json_text(detail, "busy") != NULL ? "" : " recover' finishes or undoes it");
 }
 
+/* With the command that ends it, where that is one. */
+static void print_status(const json_t *detail)
+{
+    const char *status = json_text(detail, "status");
+    bool waits = status != NULL && resume_reason(status) != NULL &&
+                 json_member(detail, "migration") == NULL && json_text(detail, "busy") == NULL;
+
+    if (waits)
+        line("status", "%s; 'kvm-start --resume %s' lets it go on", status,
+             json_text(detail, "instance"));
+    else
+        text_line(detail, "status", "status");
+}
+
 void present_detail(const json_t *detail)
 {
     size_t i;
@@ -281,7 +296,7 @@ void present_detail(const json_t *detail)
     text_line(detail, "busy", "busy");
     print_migration(detail);
     text_line(detail, "fault", "fault");
-    text_line(detail, "status", "status");
+    print_status(detail);
     text_line(detail, "uuid", "uuid");
     print_machine(detail);
     present_devices(detail);

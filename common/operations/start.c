@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kvm/operations/start.h"
+#include "kvm/operations/resume.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/operations/launch.h"
@@ -99,8 +100,13 @@ static int start_live(struct start *start, struct session *session, struct error
             return -1;
     }
     if (!waits || start->options->paused || start->options->dry_run) {
-        set_text(start, memory_format("already running (pid %d, %s)", (int)session->process.pid,
-                                      waits ? "paused before its first instruction" : status));
+        AUTO_FREE char *hint =
+            waits || resume_reason(status) == NULL
+                ? memory_copy("")
+                : memory_format("; 'kvm-start --resume %s' lets it go on", session->name);
+        set_text(start,
+                 memory_format("already running (pid %d, %s)%s", (int)session->process.pid,
+                               waits ? "paused before its first instruction" : status, hint));
         return 0;
     }
     if (qmp_call(qmp, "cont", NULL, start->deadline, NULL, error) != QMP_DONE)

@@ -4,39 +4,9 @@
 # every action; here are the cases that have a name.
 
 load helper
+load pretend
 
-ONE=11111111-2573-4112-8b0a-000000000000
-TWO=22222222-2573-4112-8b0a-000000000000
 NEW=44444444-2573-4112-8b0a-000000000000
-
-# What the server has from the start: what the runtime file says.
-plugged() {
-    jq -r '"has device_add {\"driver\":\"virtio-balloon-pci\",\"id\":\"balloon\",\"bus\":\"pci.0\",\"addr\":\"0x3\"}",
-        (.[3][][0].hvinfo | "has add-fd \({opaque: .id})", "has blockdev-add \({"node-name": .id, driver: "raw"})",
-         "has device_add \(. + {drive: .id})")' "$RUN_DIR/conf/web1.runtime"
-}
-
-# An instance with two disks as a start has left it, but for its QEMU, in the place of which is one that follows RULES.
-pretend() { # RULE…
-    local pid
-    suite kvm-start "$(empty_definition web1 \
-        ".disks = [{path: \"$(disk one 1)\", uuid: \"$ONE\"}, {path: \"$(disk two 1)\", uuid: \"$TWO\"}]")"
-    expect_status 0
-    pid=$(qemu_pid web1)
-    kill -KILL "$pid"
-    wait_until 10 process_is_gone "$pid"
-    { plugged; printf '%s\n' "$@"; } >"$TEST_DIR/script"
-    rm -f "$TEST_DIR/commands"
-    "$BUILD/tests/fake-qmp" "$RUN_DIR/ctrl/web1.qmp" "$TEST_DIR/script" --query "$RUN_DIR/ctrl/web1.query" \
-        --pid-file "$RUN_DIR/pid/web1" --log "$TEST_DIR/commands" --state "$TEST_DIR/state" \
-        >"$TEST_DIR/ready" 2>"$TEST_DIR/fault" 3>&- &
-    pid=$!
-    wait_until 10 grep -q ready "$TEST_DIR/ready" || fail "$(cat "$TEST_DIR/fault")"
-    jq --argjson pid "$pid" --argjson start "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)" \
-        '.[4].pid = $pid | .[4].start_time = $start' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/runtime"
-    cat "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
-    cp "$TEST_DIR/state" "$TEST_DIR/state.before"
-}
 
 hotplug() { # STATUS ACTION…
     local wanted=$1

@@ -275,6 +275,7 @@ some_instances() { # DIRECTORY NAME…
     expect_completion "mail" "$BUILD/kvm-stop" --run-dir "$TEST_DIR/other" ""
     expect_completion "mail" "$BUILD/kvm-stop" --run-dir = "$TEST_DIR/other" "" # "=" is a word break
     expect_completion "mail" "$BUILD/kvm-stop" "--run-dir=$TEST_DIR/other" ""
+    expect_completion "web1 web2" "$BUILD/kvm-start" --resume w
 }
 
 @test "an empty run directory completes to nothing" {
