@@ -5,7 +5,7 @@
  * device, say nothing on stderr, log its own end and leave with status 0.
  *
  * Only paths below /srv/golden are moved to a scratch directory, and KVM becomes TCG. Needs root and
- * qemu-system-x86_64; KVM_SUITE_NO_SKIP=1 makes their absence a failure.
+ * qemu-system-x86_64.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -294,18 +294,11 @@ static bool make_scratch(void)
     return make_kernel() && make_certificates();
 }
 
-static bool can_run(void)
-{
-    if (geteuid() == 0 && access(qemu, X_OK) == 0 && access("/dev/net/tun", R_OK | W_OK) == 0)
-        return true;
-    printf("# not run: needs root, %s and /dev/net/tun\n", qemu);
-    return false;
-}
-
 TEST(accepted, "the real QEMU takes every golden command line without a word")
 {
-    if (!can_run())
-        return getenv("KVM_SUITE_NO_SKIP") == NULL;
+    NEED_QEMU;
+    if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) != 0)
+        return unit_not_run("needs root and /dev/net/tun");
     signal(SIGPIPE, SIG_IGN); /* a QEMU that ends early is told by its stderr */
     bool good = make_scratch() && golden_each(is_accepted);
     remove_scratch();

@@ -11,12 +11,12 @@
 #include "golden.h"
 #include "kvm/base/file.h"
 #include "kvm/base/process.h"
+#include "qemu.h"
 
 enum { LIMIT_MS = 30000 };
 
 static char scratch[] = "/tmp/kvm-suite-golden-XXXXXX";
 static const char placeholder[] = "/srv/golden";
-static const char qemu[] = "/usr/bin/qemu-system-x86_64";
 
 /* All occurrences of `from` replaced. */
 static char *replaced(const char *text, const char *from, const char *to)

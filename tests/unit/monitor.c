@@ -6,17 +6,13 @@
 #include "kvm/base/process.h"
 #include "kvm/qemu/monitor.h"
 #include "fake.h"
+#include "qemu.h"
 #include "unit.h"
-
-static struct rundir rundir_of(struct scratch *scratch)
-{
-    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
-}
 
 TEST(alive, "the holder of the pid file's lock is found, and no longer when it has ended")
 {
     AUTO_FAKE struct fake fake = fake_begin("status paused\n");
-    struct rundir rundir = rundir_of(&fake.scratch);
+    struct rundir rundir = scratch_rundir(&fake.scratch);
     struct error error;
     AUTO_PROCESS struct qemu_process process;
     CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
@@ -46,7 +42,7 @@ TEST(alive, "the holder of the pid file's lock is found, and no longer when it h
 TEST(dead, "no pid file, and one that nobody locks, mean that no QEMU lives")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct error error;
     AUTO_PROCESS struct qemu_process process;
     CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
@@ -62,7 +58,7 @@ TEST(dead, "no pid file, and one that nobody locks, mean that no QEMU lives")
 TEST(odd, "a pid file that is none is not taken for a dead QEMU")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct error error;
     AUTO_PROCESS struct qemu_process process;
     CHECK(mkdirat(scratch.fd, "pid", 0700) == 0);
@@ -82,7 +78,7 @@ TEST(odd, "a pid file that is none is not taken for a dead QEMU")
 TEST(unnamed_lock, "a lock without a holder that can be named is not taken for a dead QEMU")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct error error;
     AUTO_PROCESS struct qemu_process process;
     CHECK(mkdirat(scratch.fd, "pid", 0700) == 0);
@@ -98,7 +94,7 @@ TEST(unnamed_lock, "a lock without a holder that can be named is not taken for a
 TEST(impostor, "a monitor of another process is refused before a byte is sent")
 {
     AUTO_FAKE struct fake fake = fake_begin(""), other = fake_begin("");
-    struct rundir rundir = rundir_of(&fake.scratch);
+    struct rundir rundir = scratch_rundir(&fake.scratch);
     struct error error;
     AUTO_PROCESS struct qemu_process process;
     CHECK_NUMBER(monitor_find(&rundir, "x", &process, &error), 0);
@@ -212,7 +208,7 @@ TEST(odd_status, "a status that could steer a terminal is an error")
 /* QEMU as the suite starts it: pid file locked and monitor listening in the child, before exec. */
 static pid_t start_qemu(const struct scratch *scratch, int *pidfd, struct error *error)
 {
-    static const char *const argv[] = {"/usr/bin/qemu-system-x86_64",
+    static const char *const argv[] = {qemu,
                                        "-machine",
                                        "none",
                                        "-nodefaults",
@@ -247,12 +243,9 @@ static pid_t start_qemu(const struct scratch *scratch, int *pidfd, struct error 
 
 TEST(real, "a real QEMU is found and answers in a few milliseconds")
 {
-    if (access("/usr/bin/qemu-system-x86_64", X_OK) != 0) {
-        printf("# no QEMU here\n");
-        return true;
-    }
+    NEED_QEMU;
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct error error;
     CHECK(mkdirat(scratch.fd, "pid", 0700) == 0 && mkdirat(scratch.fd, "ctrl", 0700) == 0);
     AUTO_CLOSE int pidfd = -1;
@@ -267,7 +260,7 @@ TEST(real, "a real QEMU is found and answers in a few milliseconds")
         double before = clock_wall();
         AUTO_QMP struct qmp *qmp =
             monitor_open(&rundir, "x", RUNDIR_QMP, &process, generous(), &error);
-        CHECK(qmp != NULL);
+        CHECK_TEXT(qmp == NULL ? error.text : "", "");
         CHECK_NUMBER(monitor_status(qmp, generous(), status, &error), 0);
         double took = clock_wall() - before;
         best = took < best ? took : best;

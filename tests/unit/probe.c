@@ -5,23 +5,9 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/probe.h"
+#include "qemu.h"
 #include "scratch.h"
 #include "unit.h"
-
-static const char qemu[] = "/usr/bin/qemu-system-x86_64";
-
-static bool has_qemu(void)
-{
-    bool there = access(qemu, X_OK) == 0;
-    if (!there)
-        printf("# %s is not there: nothing to ask\n", qemu);
-    return there;
-}
-
-static struct rundir rundir_of(struct scratch *scratch)
-{
-    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
-}
 
 /* An executable script in the place of QEMU; its path, which the caller frees. */
 static char *script(const struct scratch *scratch, const char *text)
@@ -53,10 +39,9 @@ static bool is_alone(void)
 
 TEST(machines, "the binary tells version, machines and options")
 {
-    if (!has_qemu())
-        return true;
+    NEED_QEMU;
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct probe probe;
     struct error error;
     CHECK_NUMBER(probe_binary(&rundir, qemu, false, &probe, &error), 0);
@@ -85,10 +70,9 @@ TEST(machines, "the binary tells version, machines and options")
 
 TEST(cached, "the answer is kept, with what a start noted; a damaged one is asked for anew")
 {
-    if (!has_qemu())
-        return true;
+    NEED_QEMU;
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct probe probe, again;
     struct error error;
     char name[512];
@@ -120,10 +104,9 @@ TEST(cached, "the answer is kept, with what a start noted; a damaged one is aske
 TEST(types,
      "a type that was missing is asked for again, and remembered; what no QEMU has stays missing")
 {
-    if (!has_qemu())
-        return true;
+    NEED_QEMU;
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct probe probe, again;
     struct error error;
     CHECK_NUMBER(probe_binary(&rundir, qemu, true, &probe, &error), 0);
@@ -142,7 +125,7 @@ TEST(types,
 TEST(no_qemu, "what is no QEMU is named, with what it said")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct probe probe;
     struct error error;
     CHECK_NUMBER(probe_binary(&rundir, "/no/such/qemu", true, &probe, &error), -1);
@@ -170,7 +153,7 @@ TEST(no_qemu, "what is no QEMU is named, with what it said")
 TEST(odd_qemu, "a binary that answers nonsense is refused, and ended")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
-    struct rundir rundir = rundir_of(&scratch);
+    struct rundir rundir = scratch_rundir(&scratch);
     struct probe probe;
     struct error error;
     AUTO_FREE char *path = script(&scratch, "#!/bin/sh\necho hello >&3\nexec sleep 1000\n");

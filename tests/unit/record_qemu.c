@@ -90,10 +90,7 @@ static bool make_scratch(void)
 
 TEST(taken, "the real QEMU takes every golden record, with what another tool adds")
 {
-    if (access(qemu, X_OK) < 0) {
-        printf("# not run: needs %s\n", qemu);
-        return getenv("KVM_SUITE_NO_SKIP") == NULL;
-    }
+    NEED_QEMU;
     bool good = make_scratch() && golden_each(is_taken);
     remove_scratch();
     return good;

@@ -79,7 +79,7 @@ TEST(fifth_element, "our own element keeps state, process, intents and unknown k
 static struct rundir run_directory(struct scratch *scratch)
 {
     mkdirat(scratch->fd, "conf", 0700);
-    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
+    return scratch_rundir(scratch);
 }
 
 TEST(on_disk, "commit counts generations, load reads back, remove removes")

@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kvm/state/rundir.h"
 
 struct scratch {
     char path[64];
@@ -62,6 +63,12 @@ static inline bool scratch_holds(const struct scratch *scratch, const char *name
     if (file >= 0)
         close(file);
     return length == (ssize_t)strlen(text) && memcmp(bytes, text, strlen(text)) == 0;
+}
+
+/* It stands for a run directory, without those that are in one. */
+static inline struct rundir scratch_rundir(struct scratch *scratch)
+{
+    return (struct rundir){.fd = scratch->fd, .path = scratch->path};
 }
 
 /* From here on mounts are seen by this program only. False: not allowed to us. */

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "kvm/state/uri.h"
 
-#include <unistd.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/probe.h"
 #include "kvm/state/check.h"
+#include "qemu.h"
 #include "unit.h"
-
-static const char qemu[] = "/usr/bin/qemu-system-x86_64";
 
 static const struct {
     const char *uri, *node;
@@ -216,10 +214,7 @@ TEST(exactly, "whatever a name holds, written as the scheme wants it, arrives as
 /* Needs the drivers: a package of their own on Debian. */
 TEST(understood, "the real QEMU knows each node, every member and type of it")
 {
-    if (access(qemu, X_OK) != 0) {
-        printf("# not run: no %s\n", qemu);
-        return getenv("KVM_SUITE_NO_SKIP") == NULL;
-    }
+    NEED_QEMU;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         struct error error = {0};
         AUTO_JSON json_t *node = uri_node(known[i].uri, NULL);
@@ -236,8 +231,7 @@ TEST(understood, "the real QEMU knows each node, every member and type of it")
 
 TEST(opened, "opening what is not there fails with QEMU's reason, soon")
 {
-    if (access(qemu, X_OK) != 0)
-        return getenv("KVM_SUITE_NO_SKIP") == NULL;
+    NEED_QEMU;
     struct error error = {0};
     AUTO_JSON json_t *node = uri_node("nbd:unix:/nonexistent/socket", NULL);
     deadline_t soon = clock_deadline(10000);
