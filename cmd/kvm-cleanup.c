@@ -77,6 +77,8 @@ static void print_findings(const struct result *result)
 
     json_array_foreach (json_member(result->detail, "findings"), i, one)
         printf("  %s: would %s\n", json_text(one, "finding"), json_text(one, "action"));
+    json_array_foreach (json_member(result->detail, "hooks"), i, one)
+        printf("  hook: %s\n", json_string_value(one));
 }
 
 static int prepare(const struct options *options, const struct cli_arguments *names,

@@ -119,9 +119,9 @@ static int prepare(const struct options *options, struct job *job, struct error 
         .observe = log_step,
     };
     if (instance_check_name(job->words.items[0], error) < 0 ||
-        rundir_open(&job->rundir, options->common.run_dir, false, error) < 0)
+        node_open(&job->node, options->common.conf_dir, error) < 0)
         return -1;
-    return node_open(&job->node, options->common.conf_dir, error);
+    return rundir_open(&job->rundir, options->common.run_dir, false, error);
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kvm/base/cli.h"
+#include "kvm/base/json.h"
 #include "kvm/base/log.h"
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
@@ -73,6 +74,15 @@ static void work(void *context, size_t index, struct result *result)
                   &job->stop, result);
 }
 
+static void print_hooks(const struct result *result)
+{
+    size_t i;
+    json_t *hook;
+
+    json_array_foreach (json_member(result->detail, "hooks"), i, hook)
+        printf("  hook: %s\n", json_string_value(hook));
+}
+
 static int prepare(const struct options *options, const struct cli_arguments *names,
                    struct job *job, struct error *error)
 {
@@ -123,7 +133,7 @@ int main(int argc, char **argv)
         log_error("%s", error.text);
         result = error.status;
     } else {
-        struct report report = {.json = options.common.json};
+        struct report report = {.json = options.common.json, .details = print_hooks};
         result = report_run(&report, job.selection.count, (size_t)options.parallel, work, &job);
     }
     select_release(&job.selection);

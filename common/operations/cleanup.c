@@ -18,6 +18,8 @@ static int refuse_live(const struct session *session, const struct cleanup_optio
         result->text = memory_format("runs (pid %d): left alone", (int)session->process.pid);
         return 0;
     }
+    if (session_check_settled(session, error) < 0)
+        return error_prefix(error, "it runs (pid %d)", (int)session->process.pid);
     return error_set(error, STATUS_STATE, "it runs (pid %d); 'kvm-stop %s' stops it",
                      (int)session->process.pid, session->name);
 }
@@ -48,9 +50,12 @@ static void explain(const struct session *session, const struct cleanup_options 
         result->text = memory_format("does not run: %s", ending.text);
     else
         result->text = memory_copy("does not run");
+    json_t *hooks = memory_json(json_array());
+    if (session->has_files)
+        operation_hooks_describe(session->node, OPERATION_CLEANUP, hooks);
     result->detail =
-        memory_json(json_pack("{s:s, s:s, s:o}", "ending", ending_kind_name(ending.kind), "reason",
-                              ending.text, "findings", findings));
+        memory_json(json_pack("{s:s, s:s, s:o, s:o}", "ending", ending_kind_name(ending.kind),
+                              "reason", ending.text, "findings", findings, "hooks", hooks));
 }
 
 /* What clean() would begin with when an interrupted start has left a QEMU that has executed nothing. */

@@ -25,11 +25,14 @@ static int check_there(struct sending *sending, struct error *error)
 {
     struct session *session = &sending->session;
 
+    const char *fault = session->runtime_fault.text;
+
     if (!session_is_live(session))
-        return error_set(error, STATUS_STATE, "it does not run here");
+        return error_set(error, STATUS_STATE, "it does not run here; 'kvm-info' lists what does");
     if (!session->has_runtime)
-        return error_set(error, STATUS_STATE, "its runtime file can't be read: %s",
-                         session->runtime_fault.text);
+        return error_set(error, STATUS_STATE,
+                         "its runtime file %s%s; 'kvm-start --adopt %s' makes a new one",
+                         fault[0] != '\0' ? "can't be read: " : "is missing", fault, session->name);
     return session_check_recorded(session, error);
 }
 
@@ -94,8 +97,8 @@ int sending_open(struct sending *sending, struct error *error)
     deadline_t deadline = clock_deadline(sending->options->timeout_ms);
     struct session *session = &sending->session;
 
-    if (migrate_open(session, sending->rundir, sending->node, sending->name, sending->options,
-                     error) < 0)
+    if (migrate_open_known(session, sending->rundir, sending->node, sending->name, sending->options,
+                           error) < 0)
         return -1;
     if (check_there(sending, error) < 0)
         return -1;

@@ -8,15 +8,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "migrate_disks.h"
 #include "migrate_inplace.h"
 #include "migrate_local.h"
 #include "kvm/base/file.h"
 #include "kvm/base/json.h"
 #include "kvm/base/log.h"
 #include "kvm/base/memory.h"
-#include "kvm/qemu/events.h"
-#include "kvm/qemu/peripheral.h"
 
 enum { LOOK_MS = 3000 };
 
@@ -36,153 +33,6 @@ void local_source_hooks(struct local *local)
                        clock_deadline(local->options->timeout_ms), &local->result->warnings);
 }
 
-/* ---- status and cancel: without the lock, on the query monitor ---- */
-
-static json_t *look(struct local *local, struct qmp **qmp, struct error *error)
-{
-    *qmp = NULL;
-    if (!session_is_live(&local->session))
-        return NULL;
-    *qmp = monitor_look(local->rundir, local->name, &local->session.process, NULL, 0,
-                        clock_deadline(LOOK_MS), error);
-    return *qmp == NULL ? NULL : migrate_query(*qmp, clock_deadline(LOOK_MS), error);
-}
-
-/* "; disks 45 %, 1 of 2 ready"; "" when none travel. The caller frees. */
-static char *tell_disks(const json_t *disks)
-{
-    int64_t copied = 0, total = 0;
-    size_t i, ready = 0;
-    json_t *disk;
-
-    json_array_foreach (disks, i, disk) {
-        copied += json_number(disk, "copied", 0);
-        total += json_number(disk, "total", 0);
-        ready += json_truth(disk, "ready", false);
-    }
-    if (json_array_size(disks) == 0)
-        return memory_copy("");
-    return memory_format("; disks %lld %%, %zu of %zu ready",
-                         (long long)(total > 0 ? copied * 100 / total : 0), ready,
-                         json_array_size(disks));
-}
-
-/* The target's QEMU does not tell; the caller frees. */
-static char *what_is_left(const json_t *reply)
-{
-    const json_t *ram = json_member(reply, "ram");
-
-    if (json_number(ram, "total", 0) == 0)
-        return memory_copy("");
-    return memory_format("; %lld of %lld MiB left",
-                         (long long)json_number(ram, "remaining", 0) / 1048576,
-                         (long long)json_number(ram, "total", 0) / 1048576);
-}
-
-/* What goes on by itself in QEMU needs nobody before its end. */
-static const char *advice(const struct runtime *runtime)
-{
-    return migration_phase_of(runtime) == PHASE_FILLING
-               ? "; nobody drives it here, 'recover' on the source goes on with it"
-               : "; nobody drives it, 'recover' finishes or undoes it";
-}
-
-static int tell_status(struct local *local, struct error *error)
-{
-    AUTO_QMP struct qmp *qmp = NULL;
-    AUTO_JSON json_t *reply = look(local, &qmp, error);
-    const struct runtime *runtime = &local->session.runtime;
-    const char *status = json_text(reply, "status");
-    bool known = local->session.has_runtime && migration_phase_of(runtime) != PHASE_NONE;
-    char holder[256];
-
-    local->result->detail = memory_json(json_object());
-    if (known)
-        json_object_update_new(
-            local->result->detail,
-            json_pack("{s:s, s:s}", "side",
-                      migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source", "phase",
-                      migration_phase_name(migration_phase_of(runtime))));
-    if (reply != NULL)
-        json_object_set(local->result->detail, "qemu", reply);
-    if (qmp != NULL && known && migration_disks(runtime) != NULL)
-        json_object_set_new(local->result->detail, "disks",
-                            copies_state(qmp, clock_deadline(LOOK_MS)));
-    bool busy = rundir_lock_holder(local->rundir, local->name, holder, sizeof(holder));
-    if (!known) {
-        local_say(local, memory_format("no migration is under way%s%s", busy ? "; busy: " : "",
-                                       busy ? holder : ""));
-        return 0;
-    }
-    AUTO_FREE char *disks = tell_disks(json_member(local->result->detail, "disks"));
-    AUTO_FREE char *left = what_is_left(reply);
-    local_say(
-        local,
-        memory_format(
-            "%s, %s%s%s%s%s%s%s%s",
-            migration_side_of(runtime) == MIGRATION_TARGET ? "target" : "source",
-            migration_phase_name(migration_phase_of(runtime)), status != NULL ? ", QEMU says " : "",
-            status != NULL ? status : "", disks, left,
-            migration_is_split(runtime) ? "; its memory is on both nodes, end neither QEMU" : "",
-            busy ? "; driven by " : advice(runtime), busy ? holder : ""));
-    return 0;
-}
-
-/* Is there something to cancel, and is it cancelled here? */
-static int check_cancel(const struct local *local, struct error *error)
-{
-    const struct runtime *runtime = &local->session.runtime;
-    enum migration_phase phase =
-        local->session.has_runtime ? migration_phase_of(runtime) : PHASE_NONE;
-
-    if (phase == PHASE_NONE)
-        return error_set(error, STATUS_STATE, "cancel: no migration of it is under way here");
-    if (migration_side_of(runtime) == MIGRATION_TARGET)
-        return error_set(error, STATUS_STATE,
-                         "cancel: this is the target's side; on the source: kvm-migrate %s cancel",
-                         local->name);
-    if (phase != PHASE_SENDING)
-        return error_set(error, STATUS_STATE,
-                         "cancel: too late, the migration is \"%s\"; 'kvm-migrate %s recover' "
-                         "finishes it",
-                         migration_phase_name(phase), local->name);
-    if (!session_is_live(&local->session))
-        return error_set(error, STATUS_STATE,
-                         "cancel: QEMU here has ended; 'kvm-migrate %s recover' finishes or undoes "
-                         "the migration",
-                         local->name);
-    return 0;
-}
-
-static int cancel(struct local *local, struct error *error)
-{
-    AUTO_QMP struct qmp *qmp = NULL;
-
-    if (check_cancel(local, error) < 0)
-        return -1;
-    AUTO_JSON json_t *reply = look(local, &qmp, error);
-    if (reply == NULL)
-        return error_prefix(error, "cancel");
-    if (postcopy_is(json_text(reply, "status")))
-        return error_set(error, STATUS_STATE,
-                         "cancel: too late, post-copy has begun and memory is on both sides");
-    events_note(local->rundir, local->name, "KVM_SUITE_ACTION", MIGRATE_CANCEL, NULL);
-    if (qmp_call(qmp, "migrate_cancel", NULL, clock_deadline(LOOK_MS), NULL, error) != QMP_DONE ||
-        (migration_disks(&local->session.runtime) != NULL &&
-         copies_cancel(qmp, clock_deadline(LOOK_MS), error) < 0))
-        return -1;
-    json_decref(reply);
-    reply = migrate_query(qmp, clock_deadline(LOOK_MS), error);
-    if (reply == NULL)
-        return -1;
-    const char *phase = json_text(reply, "status");
-    if (phase != NULL && strcmp(phase, "completed") == 0)
-        return error_set(error, STATUS_STATE,
-                         "cancel: too late, everything has been copied and the target takes over");
-    local_say(local, memory_copy("cancelled: the command that drives it goes back and says so"));
-    return 0;
-}
-
 /* ---- the stages as commands of their own ---- */
 
 static int need_runtime(const struct local *local, struct error *error)
@@ -195,13 +45,18 @@ static int need_runtime(const struct local *local, struct error *error)
                          : "nothing of it is here");
 }
 
+bool local_is_absent(const struct session *session)
+{
+    return !session->has_runtime && !session->has_files && !session_is_live(session);
+}
+
 /* What abort and finish lead to: repeated they find it so. */
 static bool is_gone(const struct local *local, const char *action)
 {
     const struct session *session = &local->session;
 
     return (strcmp(action, "abort") == 0 || strcmp(action, "finish") == 0) &&
-           !session->has_runtime && !session->has_files && !session_is_live(session);
+           local_is_absent(session);
 }
 
 /* For the next command's --token -. */
@@ -325,10 +180,10 @@ void migrate_local(const struct rundir *rundir, const struct node *node, const c
 
     result->subject = memory_copy(name);
     int failed = looking ? session_open(&local.session, rundir, node, name, false, 0, &error)
-                         : migrate_open(&local.session, rundir, node, name, options, &error);
+                         : migrate_open_known(&local.session, rundir, node, name, options, &error);
     if (failed == 0) {
-        failed = strcmp(action, "status") == 0   ? tell_status(&local, &error)
-                 : strcmp(action, "cancel") == 0 ? cancel(&local, &error)
+        failed = strcmp(action, "status") == 0   ? local_status(&local, &error)
+                 : strcmp(action, "cancel") == 0 ? local_cancel(&local, &error)
                                                  : run_stage(&local, action, &error);
         session_close(&local.session);
     }

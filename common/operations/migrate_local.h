@@ -22,7 +22,20 @@ void local_source_hooks(struct local *local);
 /* The result's text; steals. */
 void local_say(struct local *local, char *text);
 
-/* migrate_recover.c: finish or undo; the other side is asked where it can be. */
+/* True when there is nothing of the instance on this node. */
+bool local_is_absent(const struct session *session);
+
+/* ---- migrate_look.c ---- */
+
+/* Whether a migration is under way can be told: STATUS_STATE when the runtime file is damaged, or missing while QEMU lives. */
+int local_check_known(const struct local *local, struct error *error);
+int local_status(struct local *local, struct error *error);
+/* End QEMU's copy; the command that drives it goes back. */
+int local_cancel(struct local *local, struct error *error);
+
+/* ---- migrate_recover.c ---- */
+
+/* Finish or undo; the other side is asked where it can be. */
 int local_recover(struct local *local, struct error *error);
 /* This source went back to running, and what the target is to be told is still recorded. */
 bool local_has_gone_back(const struct session *session);

@@ -30,6 +30,11 @@ bool migrate_is_interrupted(const volatile sig_atomic_t *interrupted);
 int migrate_open(struct session *session, const struct rundir *rundir, const struct node *node,
                  const char *name, const struct migrate_options *options, struct error *error);
 
+/* The same as session_open_known: a name that was never used here leaves no lock file. */
+int migrate_open_known(struct session *session, const struct rundir *rundir,
+                       const struct node *node, const char *name,
+                       const struct migrate_options *options, struct error *error);
+
 /* ---- migrate_remote.c, migrate_talk.c: the session with the other side, one JSON object a line ---- */
 
 struct remote {

@@ -322,6 +322,8 @@ int local_recover(struct local *local, struct error *error)
 
     if (local_has_gone_back(&local->session))
         return tell_target(local, "undone before: the guest runs here", error);
+    if (local_check_known(local, error) < 0)
+        return -1;
     if (!local->session.has_runtime || migration_phase_of(runtime) == PHASE_NONE) {
         local_say(local, memory_copy("nothing to recover: no migration is under way here"));
         return 0;

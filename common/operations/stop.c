@@ -77,11 +77,14 @@ static int finish(struct stop *stop, bool reboot, const char *what, struct error
     struct ending ending = {0};
 
     if (session_clear(&stop->session, reboot, clock_deadline(CLEAR_MS), &ending,
-                      &stop->result->warnings, error) < 0)
-        return ending.text[0] == '\0'
-                   ? -1
-                   : error_prefix(error, "it is stopped (%s), but not all is cleaned up",
-                                  ending.text);
+                      &stop->result->warnings, error) < 0) {
+        if (ending.text[0] == '\0')
+            return -1;
+        error_prefix(error, "it is stopped (%s), but not all is cleaned up", ending.text);
+        return reboot ? error_append(error, ", 'kvm-stop --reboot %s' does so and starts it",
+                                     stop->name)
+                      : -1;
+    }
     tell_ending(stop, reboot ? "rebooted" : what, &ending);
     return reboot ? start_again(stop, error) : 0;
 }

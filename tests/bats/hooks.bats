@@ -80,11 +80,16 @@ said() {
     suite kvm-hotplug web1 list
     suite kvm-hotplug web1 --dry-run add-disk "path=$(disk two 8)"
     suite kvm-stop --reboot --force web1
+    suite kvm-stop --dry-run web1
+    expect_output "  hook: run $CONF_DIR/hooks/kvm-stop-pre.d/tell"
+    expect_output "  hook: run $CONF_DIR/hooks/kvm-stop-post.d/tell"
     suite kvm-stop --force web1
     expect_status 0
     suite kvm-start "$(empty_definition web1)"
     kill -KILL "$(qemu_pid web1)"
     wait_until 10 qemu_is_dead web1
+    suite kvm-cleanup --explain web1
+    expect_output "  hook: run $CONF_DIR/hooks/kvm-cleanup-pre.d/tell"
     suite kvm-cleanup web1
     expect_status 0
     expect_equal "$(said)" "pre OP_INSTANCE_STARTUP   0

@@ -352,12 +352,13 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
 @test "bad defaults of the node stop a start with their own file's name" {
     for text in '{' '[]' '{"hvparams": {"acpi": 1}}' '{"beparams": {"memory": "x"}}' '{"nicparams": {"mode": "magic"}}' '{"uid_pool": "5-"}' '{"uid_pool": "0"}' '{"colour": 1}'; do
         echo "$text" >"$CONF_DIR/kvm-defaults.json"
-        for words in "kvm-start $(empty_definition web1)" "kvm-stop web1" "kvm-cleanup web1"; do
+        for words in "kvm-start $(empty_definition web1)" "kvm-stop web1" "kvm-cleanup web1" "kvm-hotplug web1 list" \
+            "kvm-migrate web1 status"; do
             # shellcheck disable=SC2086
             suite $words
             expect_status 2
             expect_error "$CONF_DIR/kvm-defaults.json"
-            rm -rf "$RUN_DIR"
+            expect_failure test -e "$RUN_DIR"
         done
     done
     echo '{"hvparams": {"acpi": false}}' >"$CONF_DIR/kvm-defaults.json"

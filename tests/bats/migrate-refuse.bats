@@ -177,6 +177,56 @@ typed() { # TEXT WORD…: is refused as a mistake of who typed it
     done
 }
 
+@test "where nobody drives it any more, every command names recover, and recover ends it" {
+    begin
+    migrate_behind a to --bandwidth 1 --plain-tcp
+    wait_until 30 is_copying a
+    kill -KILL "$tool"
+    migrate_end
+    local words
+    for words in "kvm-cleanup web1" "kvm-stop --force web1" "kvm-start $TEST_DIR/web1.json"; do
+        # shellcheck disable=SC2086
+        suite $words
+        expect_status 3
+        expect_error "'kvm-migrate web1 status' shows it, 'recover' finishes or undoes it"
+        expect_no_error "'kvm-stop web1'"
+    done
+    suite kvm-migrate web1 cancel
+    expect_status 0
+    expect_output "cancelled, but nobody drives it: 'kvm-migrate web1 recover' here undoes the rest"
+    suite kvm-migrate web1 recover --remote "$(remote_to b)"
+    expect_status 0
+    expect_runs_on a
+}
+
+@test "what is not known of a migration is not said: a damaged runtime file, a name that is not here" {
+    begin
+    suite kvm-migrate web1 status
+    expect_equal "$output" "web1: no migration is under way"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/kept"
+    local action damage
+    for damage in damaged missing; do
+        echo '{' >"$RUN_DIR/conf/web1.runtime"
+        [[ $damage == damaged ]] || rm "$RUN_DIR/conf/web1.runtime"
+        for action in status recover cancel; do
+            suite kvm-migrate web1 "$action"
+            expect_status 3
+            expect_error "web1: its runtime file "
+            expect_error "whether a migration of it is under way is not known; 'kvm-start --adopt web1' makes a new one"
+        done
+        migrate a to
+        expect_status 3
+        expect_error "; 'kvm-start --adopt web1' makes a new one"
+    done
+    cp "$TEST_DIR/kept" "$RUN_DIR/conf/web1.runtime"
+    suite kvm-migrate wbe1 status
+    expect_status 0
+    expect_equal "$output" "wbe1: nothing of it is here; 'kvm-info' lists what is"
+    suite kvm-migrate wbe1 to 10.9.0.2
+    expect_status 3
+    expect_error "it does not run here; 'kvm-info' lists what does"
+}
+
 @test "a paused instance stays paused" {
     two_nodes br0
     suite kvm-start --paused "$(empty_definition web1)"

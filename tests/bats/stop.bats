@@ -213,6 +213,21 @@ stop_and_tell() { # NAME OPTION…: $ending and $reason of its one result
     expect_equal "$(taps | wc -l)" 1
 }
 
+@test "a reboot whose ifdown fails names the command that finishes it, and that one does" {
+    network br0
+    count_calls
+    printf '#!/bin/sh\nexit 3\n' >"$CONF_DIR/kvm-ifdown-custom"
+    start "$(empty_definition web1 '.nics = [{nicparams: {link: "br0"}}]')"
+    suite kvm-stop --reboot --force web1
+    expect_status 5
+    expect_error "'kvm-cleanup web1' tries again, 'kvm-stop --reboot web1' does so and starts it"
+    qemu_is_dead web1
+    rm "$CONF_DIR/kvm-ifdown-custom"
+    suite kvm-stop --reboot web1
+    expect_status 0
+    qemu_lives web1
+}
+
 @test "a reboot whose start fails says so, and repeating it after the cause is mended starts it" {
     image=$(disk one 4)
     start "$(empty_definition web1 ".disks = [{path: \"$image\"}]")"
@@ -466,7 +481,9 @@ source_in() { # PHASE
     local words
     make_run_dir
     for words in "0 kvm-stop web7" "0 kvm-stop --force web7" "3 kvm-stop --reboot web7" "0 kvm-cleanup web7" \
-        "3 kvm-hotplug web7 set-memory 32" "3 kvm-start --adopt web7"; do
+        "3 kvm-hotplug web7 set-memory 32" "3 kvm-start --adopt web7" "3 kvm-migrate web7 to 127.0.0.1" \
+        "3 kvm-migrate web7 check 127.0.0.1" "3 kvm-migrate web7 offer 127.0.0.1" "0 kvm-migrate web7 recover" \
+        "0 kvm-migrate web7 status" "3 kvm-migrate web7 commit"; do
         # shellcheck disable=SC2086
         suite ${words#* }
         expect_status "${words%% *}"
