@@ -184,7 +184,8 @@ some_instances() { # DIRECTORY NAME…
     while IFS= read -r step; do
         grep -rqF "\"$step" "$SOURCE/common" "$SOURCE/cmd" || fail "nothing says: $step"
         ((++count))
-    done < <(sed -n -E 's/^kvm-(start|stop|hotplug|migrate): ([a-z][^:;%]*)$/\2/p' "$SOURCE"/man/*.8)
+    done < <(sed -n -E 's/^kvm-(start|stop|hotplug|migrate): ([a-z][^:;%]*)$/\2/p' "$SOURCE"/man/*.8 |
+        sed -E 's/^(run ifdown for NIC|remove the) .*/\1/') # what follows is that instance's
     ((count > 20)) || fail "only $count steps found"
 }
 
