@@ -12,6 +12,7 @@
 #include "kvm/base/process.h"
 #include "kvm/operations/powerdown.h"
 #include "kvm/operations/reconcile.h"
+#include "kvm/operations/resume.h"
 #include "kvm/operations/teardown.h"
 #include "kvm/operations/nvram.h"
 #include "kvm/qemu/events.h"
@@ -85,7 +86,10 @@ static int check_instance(struct sending *sending, struct error *error)
         return -1;
     bool stands = strcmp(status, "paused") == 0 || strcmp(status, "prelaunch") == 0;
     if (!stands && strcmp(status, "running") != 0)
-        messages_add(problems, "the guest is \"%s\", which can't be migrated", status);
+        messages_add(problems, "the guest is \"%s\", which can't be migrated%s%s%s", status,
+                     resume_reason(status) != NULL ? "; 'kvm-start --resume " : "",
+                     resume_reason(status) != NULL ? sending->name : "",
+                     resume_reason(status) != NULL ? "' lets it go on" : "");
     /* Somebody may have paused it without us: so it stays, there and on the way back. Once it is being sent, it was us. */
     if (stands && migration_phase_of(runtime) == PHASE_NONE)
         sending->session.runtime.state = RUNTIME_PAUSED;

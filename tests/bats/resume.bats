@@ -33,6 +33,9 @@ state_is() { # NAME STATE
     suite kvm-start "$TEST_DIR/web1.json"
     expect_status 0
     expect_output "already running (pid $(qemu_pid web1), io-error); 'kvm-start --resume web1' lets it go on"
+    suite kvm-migrate web1 check localhost --in-place
+    expect_status 3
+    expect_error "the guest is \"io-error\", which can't be migrated; 'kvm-start --resume web1' lets it go on"
     resume 1 web1
     expect_error "an I/O error has paused it again ("
     expect_error "write: No space left on device); mend that, then repeat the command"
