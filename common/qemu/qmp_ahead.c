@@ -128,11 +128,12 @@ static void send_ahead(struct qmp *qmp, const struct qmp_request *requests, size
         qmp_send(qmp, text, length, &descriptor, descriptor >= 0 ? 1 : 0, clock_deadline(SEND_MS));
     if (sent == length)
         return;
-    qmp_forget_ahead(qmp);
     drop(&qmp->prepared);
+    /* Whatever followed would be read as the end of the last one; those before it are executed. */
     if (sent > 0 || pending)
-        qmp_lose(qmp,
-                 "a command was sent in part"); /* whatever followed would be read as its end */
+        qmp_lose(qmp, "a command was sent in part");
+    else
+        qmp_forget_ahead(qmp);
 }
 
 static void ahead(struct qmp *qmp, const struct qmp_request *requests, size_t count, int descriptor,

@@ -7,8 +7,10 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include "kvm/base/clock.h"
+#include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 #include "kvm/qemu/qmp.h"
 #include "scratch.h"
@@ -98,6 +100,27 @@ static inline enum qmp_outcome fake_ask(const char *script, json_t **result, str
     if (qmp == NULL)
         return (enum qmp_outcome) - 100;
     return qmp_call(qmp, "query-status", NULL, generous(), result, error);
+}
+
+/* A connection to a server that has greeted, taken the first command, and reads nothing more; *server is its end. */
+static inline struct qmp *greeted_by_nobody(bool oob, int *server)
+{
+    int pair[2];
+    char line[512];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return NULL;
+    *server = pair[1];
+    pid_t greeter = fork();
+    if (greeter == 0) {
+        dprintf(pair[1], "{\"QMP\":{\"capabilities\":[\"oob\"]}}");
+        ssize_t got = read(pair[1], line, sizeof(line));
+        AUTO_JSON json_t *command = json_loadb(line, got > 0 ? (size_t)got : 0, 0, NULL);
+        dprintf(pair[1], "{\"return\":{},\"id\":%lld}", (long long)json_number(command, "id", 0));
+        _exit(0);
+    }
+    struct qmp *qmp = qmp_adopt(pair[0], "pair", oob, generous(), NULL);
+    waitpid(greeter, NULL, 0);
+    return qmp;
 }
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A command and its one outcome, whatever else the server says meanwhile; and the events. */
-#include <sys/socket.h>
 #include "kvm/base/json.h"
 #include "kvm/qemu/qmp.h"
 #include "fake.h"
@@ -119,29 +118,13 @@ TEST(descriptors, "descriptors go with the command and stay with the caller")
     return true;
 }
 
-/* Greets, accepts the first command, and goes; the socket stays open in the parent. */
-__attribute__((noreturn)) static void greet_and_end(int server)
-{
-    char line[512];
-    dprintf(server, "{\"QMP\":{}}");
-    ssize_t got = read(server, line, sizeof(line));
-    AUTO_JSON json_t *command = json_loadb(line, got > 0 ? (size_t)got : 0, 0, NULL);
-    dprintf(server, "{\"return\":{},\"id\":%lld}", (long long)json_number(command, "id", 0));
-    _exit(0);
-}
-
 TEST(not_reading, "a server that reads nothing does not hang the sender")
 {
     enum { SIZE = 1024 * 1024, LONG_ENOUGH_MS = 1000 }; /* to make the text with sanitizers on */
-    int pair[2];
+    int end = -1;
     struct error error;
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-    AUTO_CLOSE int server = pair[1];
-    pid_t greeter = fork();
-    if (greeter == 0)
-        greet_and_end(server);
-    AUTO_QMP struct qmp *qmp = qmp_adopt(pair[0], "pair", false, generous(), &error);
-    waitpid(greeter, NULL, 0);
+    AUTO_QMP struct qmp *qmp = greeted_by_nobody(false, &end);
+    AUTO_CLOSE int server = end;
     CHECK(qmp != NULL);
     CHECK(qmp_version(qmp) == NULL);
     AUTO_FREE char *text = memory_zeroed(SIZE + 1, 1);

@@ -182,6 +182,24 @@ TEST(prepared_in_band, "without oob nothing is prepared")
     return true;
 }
 
+TEST(ahead_in_part, "of commands that were sent ahead in part none is said to have had no effect")
+{
+    enum { SIZE = 1024 * 1024 };
+    struct error error;
+    int end = -1;
+    AUTO_QMP struct qmp *qmp = greeted_by_nobody(true, &end);
+    AUTO_CLOSE int server = end;
+    CHECK(qmp != NULL);
+    AUTO_FREE char *text = memory_zeroed(SIZE + 1, 1);
+    memset(text, 'x', SIZE);
+    const struct qmp_request requests[] = {{"cont", NULL},
+                                           {"set", json_pack("{s:s}", "text", text)}};
+    qmp_ahead(qmp, requests, 2, -1);
+    CHECK_NUMBER(qmp_call(qmp, "cont", NULL, generous(), NULL, &error), QMP_UNKNOWN);
+    CHECK_HAS(error.text, "sent in part; whether it took effect is not known");
+    return true;
+}
+
 TEST(refused_late, "a negotiation that is refused fails the first call, and the connection")
 {
     struct error error;
@@ -196,4 +214,5 @@ TEST(refused_late, "a negotiation that is refused fails the first call, and the 
 }
 
 UNIT_MAIN(UNIT(ahead), UNIT(ahead_of_all), UNIT(ahead_stale), UNIT(ahead_lost), UNIT(ahead_in_band),
-          UNIT(ahead_arguments), UNIT(prepared), UNIT(prepared_in_band), UNIT(refused_late))
+          UNIT(ahead_arguments), UNIT(prepared), UNIT(prepared_in_band), UNIT(ahead_in_part),
+          UNIT(refused_late))
