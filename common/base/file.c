@@ -192,13 +192,14 @@ char *file_temporary(const char *name)
     return memory_format("%.*s.%s.tmp", directory, name, name + directory);
 }
 
-static int prepare(int parent, const char *last, const char *name, const void *bytes, size_t length,
-                   struct error *error)
+int file_prepare(int directory, const char *name, const void *bytes, size_t length,
+                 struct error *error)
 {
-    struct stat status;
-    if (fstatat(parent, last, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
-        return fail(error, name, "refused to replace it, it is not a regular file");
-
+    was_missing = false;
+    const char *last;
+    AUTO_CLOSE int parent = open_parent(directory, name, &last);
+    if (parent < 0)
+        return fail_errno(error, name, "open the directory");
     AUTO_FREE char *temporary = file_temporary(last);
     if (file_exists(parent, temporary) && unlinkat(parent, temporary, 0) < 0)
         return fail_errno(error, name, "remove the left-over temporary file");
@@ -208,11 +209,24 @@ static int prepare(int parent, const char *last, const char *name, const void *b
     return -1;
 }
 
-static int publish(int parent, const char *last, const char *name, struct error *error)
+static int put_in_place(int parent, const char *temporary, const char *last, const char *name,
+                        struct error *error)
 {
+    struct stat status;
+    if (fstatat(parent, last, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
+        return fail(error, name, "refused to replace it, it is not a regular file");
+    return renameat(parent, temporary, parent, last) < 0 ? fail_errno(error, name, "rename") : 0;
+}
+
+int file_publish(int directory, const char *name, struct error *error)
+{
+    was_missing = false;
+    const char *last;
+    AUTO_CLOSE int parent = open_parent(directory, name, &last);
+    if (parent < 0)
+        return fail_errno(error, name, "open the directory");
     AUTO_FREE char *temporary = file_temporary(last);
-    if (renameat(parent, temporary, parent, last) < 0) {
-        fail_errno(error, name, "rename");
+    if (put_in_place(parent, temporary, last, name, error) < 0) {
         unlinkat(parent, temporary, 0);
         return -1;
     }
@@ -226,38 +240,18 @@ static int publish(int parent, const char *last, const char *name, struct error 
     return 0;
 }
 
-int file_prepare(int directory, const char *name, const void *bytes, size_t length,
-                 struct error *error)
+void file_forget(int directory, const char *name)
 {
-    was_missing = false;
-    const char *last;
-    AUTO_CLOSE int parent = open_parent(directory, name, &last);
-    if (parent < 0)
-        return fail_errno(error, name, "open the directory");
-    return prepare(parent, last, name, bytes, length, error);
-}
-
-int file_publish(int directory, const char *name, struct error *error)
-{
-    was_missing = false;
-    const char *last;
-    AUTO_CLOSE int parent = open_parent(directory, name, &last);
-    if (parent < 0)
-        return fail_errno(error, name, "open the directory");
-    return publish(parent, last, name, error);
+    AUTO_FREE char *temporary = file_temporary(name);
+    file_remove(directory, temporary, NULL, NULL);
 }
 
 int file_replace(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error)
 {
-    was_missing = false;
-    const char *last;
-    AUTO_CLOSE int parent = open_parent(directory, name, &last);
-    if (parent < 0)
-        return fail_errno(error, name, "open the directory");
-    if (prepare(parent, last, name, bytes, length, error) < 0)
-        return -1;
-    return publish(parent, last, name, error);
+    return file_prepare(directory, name, bytes, length, error) < 0
+               ? -1
+               : file_publish(directory, name, error);
 }
 
 int file_remove(int directory, const char *name, bool *was_there, struct error *error)

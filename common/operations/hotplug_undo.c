@@ -112,8 +112,9 @@ int hotplug_commit(struct hotplug *hotplug, struct error *error)
 
     hotplug->touched = true;
     hotplug->prepared = false;
-    return prepared ? runtime_publish(hotplug->rundir, hotplug->runtime, error)
-                    : runtime_commit(hotplug->rundir, hotplug->runtime, error);
+    if (!prepared && runtime_prepare(hotplug->rundir, hotplug->runtime, error) < 0)
+        return -1;
+    return runtime_publish(hotplug->rundir, hotplug->runtime, error);
 }
 
 void hotplug_forget_commit(struct hotplug *hotplug)
@@ -124,8 +125,7 @@ void hotplug_forget_commit(struct hotplug *hotplug)
         return;
     hotplug->prepared = false;
     rundir_name(RUNDIR_RUNTIME, hotplug->name, name);
-    AUTO_FREE char *temporary = file_temporary(name);
-    file_remove(hotplug->rundir->fd, temporary, NULL, NULL); /* what stays is in nobody's way */
+    file_forget(hotplug->rundir->fd, name);
 }
 
 int hotplug_restore(struct hotplug *hotplug, struct error *error)

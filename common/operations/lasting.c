@@ -83,7 +83,6 @@ void lasting_remove_temporary(const struct node *node, const char *name,
                               const struct runtime *runtime)
 {
     AUTO_FREE char *nvram = nvram_recorded(node, name, record_of(runtime, "firmware"));
-    AUTO_FREE char *temporary = file_temporary(nvram);
 
-    file_remove(AT_FDCWD, temporary, NULL, NULL);
+    file_forget(AT_FDCWD, nvram);
 }

@@ -23,8 +23,7 @@ static void remove_temporaries(const struct rundir *rundir, const char *name)
     for (size_t i = 0; i < COUNT(written); i++) {
         char path[RUNDIR_PATH_MAX];
         rundir_name(written[i], name, path);
-        AUTO_FREE char *temporary = file_temporary(path);
-        file_remove(rundir->fd, temporary, NULL, NULL); /* what stays is in nobody's way */
+        file_forget(rundir->fd, path);
     }
 }
 

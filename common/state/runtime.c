@@ -146,11 +146,7 @@ int runtime_load(const struct rundir *rundir, const char *name, struct runtime *
     return runtime_parse(bytes, length, file, name, runtime, error);
 }
 
-/* Of the next generation, by file_prepare or file_replace. */
-static int write_next(const struct rundir *rundir, const struct runtime *runtime,
-                      int (*write)(int directory, const char *name, const void *bytes,
-                                   size_t length, struct error *error),
-                      struct error *error)
+int runtime_prepare(const struct rundir *rundir, const struct runtime *runtime, struct error *error)
 {
     char file[RUNDIR_PATH_MAX];
     struct runtime next = *runtime; /* shallow: only the number differs */
@@ -162,20 +158,7 @@ static int write_next(const struct rundir *rundir, const struct runtime *runtime
     if (length > RUNTIME_SIZE_MAX)
         return error_set(error, STATUS_FAILED, "%s: would be larger than %d bytes", file,
                          RUNTIME_SIZE_MAX);
-    return write(rundir->fd, file, text, length, error);
-}
-
-int runtime_commit(const struct rundir *rundir, struct runtime *runtime, struct error *error)
-{
-    if (write_next(rundir, runtime, file_replace, error) < 0)
-        return -1;
-    runtime->generation++;
-    return 0;
-}
-
-int runtime_prepare(const struct rundir *rundir, const struct runtime *runtime, struct error *error)
-{
-    return write_next(rundir, runtime, file_prepare, error);
+    return file_prepare(rundir->fd, file, text, length, error);
 }
 
 int runtime_publish(const struct rundir *rundir, struct runtime *runtime, struct error *error)
@@ -187,6 +170,12 @@ int runtime_publish(const struct rundir *rundir, struct runtime *runtime, struct
         return -1;
     runtime->generation++;
     return 0;
+}
+
+int runtime_commit(const struct rundir *rundir, struct runtime *runtime, struct error *error)
+{
+    return runtime_prepare(rundir, runtime, error) < 0 ? -1
+                                                       : runtime_publish(rundir, runtime, error);
 }
 
 int runtime_remove(const struct rundir *rundir, const char *name, struct error *error)

@@ -52,6 +52,16 @@ TEST(in_two_parts,
     CHECK(file_publish(scratch.fd, "state", &error) == -1);
     CHECK_HAS(error.text, "state: rename");
     CHECK(only_holds(&scratch, "state", "new"));
+    CHECK(file_prepare(scratch.fd, "state", "newer", 5, &error) == 0);
+    CHECK(unlinkat(scratch.fd, "state", 0) == 0 && symlinkat("/", scratch.fd, "state") == 0);
+    CHECK(file_publish(scratch.fd, "state", &error) == -1);
+    CHECK_HAS(error.text, "state: refused to replace it, it is not a regular file");
+    CHECK(!file_exists(scratch.fd, ".state.tmp"));
+    CHECK(unlinkat(scratch.fd, "state", 0) == 0);
+    CHECK(file_prepare(scratch.fd, "state", "unwanted", 8, &error) == 0);
+    file_forget(scratch.fd, "state");
+    file_forget(scratch.fd, "state");
+    CHECK(!file_exists(scratch.fd, ".state.tmp"));
     return true;
 }
 

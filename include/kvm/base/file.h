@@ -43,10 +43,13 @@ int file_replace(int directory, const char *name, const void *bytes, size_t leng
                  struct error *error);
 
 /* Its two parts, for who has something else to do between them: the new content, whole and durable, beside the old; then
- * the new in the place of the old. What was prepared and is not wanted any more is the temporary file, to be removed. */
+ * the new in the place of the old. A part that fails leaves no temporary file. */
 int file_prepare(int directory, const char *name, const void *bytes, size_t length,
                  struct error *error);
 int file_publish(int directory, const char *name, struct error *error);
+/* What was prepared is not wanted any more; also what a killed file_replace has left. If it can't be removed it stays,
+ * and is in nobody's way. */
+void file_forget(int directory, const char *name);
 
 /* The temporary file's name, which a killed file_replace leaves behind: "conf/.NAME.tmp" for "conf/NAME". The caller
  * frees. */
