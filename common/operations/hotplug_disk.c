@@ -34,12 +34,7 @@ static int close_image(void *plan, struct error *error)
     return 0;
 }
 
-static int take_descriptor_back(void *plan, struct error *error)
-{
-    const struct plug *plug = plan;
-    return hotplug_take_back(plug->hotplug, peripheral_remove_fds, plug->id, error);
-}
-
+/* The node was sent along with the descriptor. */
 static int take_both_back(void *plan, struct error *error)
 {
     const struct plug *plug = plan;
@@ -123,7 +118,7 @@ static int limit_io(void *plan, struct error *error)
 static const struct step steps[] = {
     {"open the image", open_image, close_image, false},
     {"record the intent in the runtime", plug_record, plug_drop, false},
-    {"pass the descriptor (add-fd)", pass_descriptor, take_descriptor_back, false},
+    {"pass the descriptor (add-fd)", pass_descriptor, take_both_back, false},
     {"add the block node (blockdev-add)", add_node, remove_node, false},
     {"plug the device (device_add)", plug_device, plug_unplug, false},
     {"set the limits (block_set_io_throttle)", limit_io, NULL, false},

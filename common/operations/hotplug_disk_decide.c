@@ -61,7 +61,7 @@ static int place_on_scsi(const struct disk_adding *adding, struct error *error)
     struct placement placement;
     bool exists;
 
-    if ((!hotplug->options->dry_run && hotplug_check_answers(hotplug, error) < 0) ||
+    if (hotplug_check_answers(hotplug, error) < 0 ||
         peripheral_exists(hotplug->qmp, "scsi", hotplug->deadline, &exists, error) < 0)
         return -1;
     if (!exists)

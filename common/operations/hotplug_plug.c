@@ -74,53 +74,36 @@ int plug_choose_slot(struct plug *plug, const char *kind, const char *driver, in
     return 0;
 }
 
-static void place_again(struct plug *plug)
-{
-    AUTO_FREE char *driver = memory_copy(json_text(json_member(plug->object, "hvinfo"), "driver"));
-    AUTO_FREE char *id = memory_copy(plug->id);
-
-    place(plug, driver, id);
-}
-
-/* By QEMU's word alone: in ours the slot is taken by this very device. */
-static int is_taken(const struct plug *plug, struct slots *now, struct error *error)
+/* To the next free slot when the chosen one is taken by QEMU's word alone: in ours it is by this very device. 1: done,
+ * and the record is out of date; 0: it is not taken; -1: there is no other, or only this one will do. */
+static int leave_taken_slot(struct plug *plug, struct error *error)
 {
     const struct hotplug *hotplug = plug->hotplug;
+    struct slots now = plug->slots;
 
-    *now = plug->slots;
-    now->taken = 0;
-    if (peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, now,
+    now.taken = 0;
+    if (plug->slot == SLOT_NONE)
+        return 0;
+    if (peripheral_slots(hotplug->qmp, instance_is_q35(hotplug->instance), hotplug->deadline, &now,
                          error) < 0)
         return -1;
-    return (now->taken & (UINT32_C(1) << plug->slot)) != 0;
-}
-
-int plug_confirm_slot(struct plug *plug, struct error *error)
-{
-    struct slots now;
-    int taken = plug->slot == SLOT_NONE ? 0 : is_taken(plug, &now, error);
-
-    if (taken <= 0)
-        return taken;
+    if (!slots_is_taken(&now, plug->slot))
+        return 0;
     if (plug->slot_fixed)
-        return slots_reserve(&now, plug->slot, error);
+        return slots_reserve(&now, plug->slot, error); /* for its words */
     plug->slots.taken |= now.taken;
     if (slots_take(&plug->slots, plug->slots.first, &plug->slot, error) < 0)
         return -1;
     hotplug_forget_commit(plug->hotplug);
-    place_again(plug);
-    return 0;
+    AUTO_FREE char *driver = memory_copy(json_text(json_member(plug->object, "hvinfo"), "driver"));
+    AUTO_FREE char *id = memory_copy(plug->id);
+    place(plug, driver, id);
+    return 1;
 }
 
-/* Another tool may have plugged something between our look and our request: QEMU is asked, not its text read. */
-static bool take_next_slot(struct plug *plug)
+int plug_confirm_slot(struct plug *plug, struct error *error)
 {
-    struct slots now;
-
-    if (plug->slot == SLOT_NONE || plug->slot_fixed || is_taken(plug, &now, NULL) != 1)
-        return false;
-    plug->slots.taken |= now.taken;
-    return slots_take(&plug->slots, plug->slots.first, &plug->slot, NULL) == 0;
+    return leave_taken_slot(plug, error) < 0 ? -1 : 0;
 }
 
 /* ---- the steps ---- */
@@ -173,11 +156,9 @@ int plug_device(void *plan, struct error *error)
             peripheral_exists(hotplug->qmp, plug->id, hotplug->deadline, &exists, NULL) == 0 &&
             exists)
             return 0;
-        if (outcome == QMP_UNKNOWN || !take_next_slot(plug))
-            return -1;
-        hotplug_forget_commit(hotplug);
-        place_again(plug);
-        if (hotplug_commit(hotplug, error) < 0)
+        /* Another tool may have plugged something meanwhile: QEMU is asked, not its text read. */
+        if (outcome == QMP_UNKNOWN || leave_taken_slot(plug, NULL) != 1 ||
+            hotplug_commit(hotplug, error) < 0)
             return -1;
     }
 }

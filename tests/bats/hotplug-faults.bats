@@ -21,6 +21,7 @@ sent() { # the commands that change something, in their order; "-" is what ends 
 
 expect_unchanged() {
     cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime" || fail "the runtime file has changed"
+    expect_equal "$(ls -A "$RUN_DIR/conf")" web1.runtime
     expect_equal "$(jq -S . "$TEST_DIR/state")" "$(jq -S . "$TEST_DIR/state.before")"
 }
 
@@ -66,6 +67,25 @@ every() { # FAULT [OPTION…]
 
 @test "a command stays unanswered, done: the time is kept, and file and QEMU agree" {
     every mute --every 4
+}
+
+@test "whichever step of an addition fails, everything is undone" {
+    local action step
+    network br0
+    pretend
+    for action in "add-disk path=$(disk new 1) iops=3" "add-nic link=br0"; do
+        for ((step = 1; step <= 20; step++)); do
+            # shellcheck disable=SC2086
+            KVM_SUITE_FAIL_STEP=$step suite kvm-hotplug web1 $action
+            [[ $status -ne 0 ]] || break
+            expect_status 1
+            expect_error KVM_SUITE_FAIL_STEP
+            expect_unchanged
+        done
+        [[ $step -eq 9 ]] || fail "$((step - 1)) steps"
+        cp "$TEST_DIR/state" "$TEST_DIR/state.before"
+        cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    done
 }
 
 # ---- removal ----
@@ -180,6 +200,20 @@ qemu_file_is_free() {
     expect_equal "$(jq -r '.[3][2][0].hvinfo.addr' "$RUN_DIR/conf/web1.runtime")" 0x7
     expect_equal "$(jq -r '.devices["disk-44444444-2573-4112"].addr' "$TEST_DIR/state")" 0x7
     expect_equal "$(sent | grep -c device_add)" 2
+}
+
+@test "what was recorded before a slot was found taken is not what is recorded then" {
+    local other='device_add {"driver": "e1000", "id": "other", "bus": "pci.0", "addr": "0x6"}'
+    # shellcheck disable=SC2016
+    local new='(.[3][] | select(.[0].uuid == $uuid) | .[0].hvinfo.addr), .[4].devices[$uuid].state'
+    pretend "has $other" "die add-fd"
+    hotplug 5 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_equal "$(jq -r --arg uuid "$NEW" "$new" "$RUN_DIR/conf/web1.runtime" | xargs)" "0x7 adding"
+    suite kvm-cleanup web1
+    pretend "meanwhile blockdev-add $other" "die 8" # the second device_add
+    hotplug 5 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_equal "$(jq -r --arg uuid "$NEW" "$new" "$RUN_DIR/conf/web1.runtime" | xargs)" "0x7 adding"
+    expect_equal "$(ls -A "$RUN_DIR/conf")" web1.runtime
 }
 
 @test "a slot that was asked for and taken meanwhile is a failure" {
