@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* The actions by name: what each takes and needs, and how one is begun and ended. */
 #include <stdio.h>
 #include <string.h>
 
@@ -19,9 +20,6 @@ const char *const hotplug_actions[] = {
     "check",       "list",       "add-disk", "del-disk",     "add-nic", "del-nic", "mod-nic",
     "resize-disk", "set-memory", "set-link", "change-cdrom", "set-io",  NULL};
 
-/* What an action asks of QEMU before it begins. */
-enum need { NOTHING = 0, SLOTS = 1, GUEST = 2 };
-
 /* In the order of hotplug_actions. `looking`: no lock, changes nothing. */
 static const struct {
     hotplug_action run;
@@ -32,21 +30,22 @@ static const struct {
     const char *const *keys;
     enum hotplug_subject subject; /* what the first argument names */
 } actions[] = {
-    {hotplug_check, true, NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
-    {hotplug_list, true, NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
-    {hotplug_add_disk, false, SLOTS, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-",
+    {hotplug_check, true, NEEDS_NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_list, true, NEEDS_NOTHING, 0, 0, NULL, NULL, SUBJECT_NONE},
+    {hotplug_add_disk, false, NEEDS_SLOT, 1, SIZE_MAX, "path=FILE|uri=URI [KEY=VALUE...]|-",
      hotplug_disk_keys, SUBJECT_NONE},
-    {hotplug_del_disk, false, GUEST, 1, 1, "DISK", NULL, SUBJECT_DISK},
-    {hotplug_add_nic, false, SLOTS, 0, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
+    {hotplug_del_disk, false, NEEDS_GUEST, 1, 1, "DISK", NULL, SUBJECT_DISK},
+    {hotplug_add_nic, false, NEEDS_SLOT, 0, SIZE_MAX, "[mode=MODE] [link=LINK] [KEY=VALUE...]|-",
      hotplug_nic_keys, SUBJECT_NONE},
-    {hotplug_del_nic, false, GUEST, 1, 1, "NIC", NULL, SUBJECT_NIC},
-    {hotplug_mod_nic, false, SLOTS | GUEST, 2, SIZE_MAX, "NIC KEY=VALUE...|-", hotplug_mod_nic_keys,
-     SUBJECT_NIC},
-    {hotplug_resize_disk, false, NOTHING, 2, 2, "DISK SIZE [--force]", NULL, SUBJECT_DISK},
-    {hotplug_set_memory, false, NOTHING, 1, 1, "MIB [--force]", NULL, SUBJECT_NONE},
-    {hotplug_set_link, false, NOTHING, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
-    {hotplug_change_cdrom, false, NOTHING, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL, SUBJECT_NONE},
-    {hotplug_set_io, false, NOTHING, 2, SIZE_MAX, "DISK KEY=VALUE...|-", hotplug_io_keys,
+    {hotplug_del_nic, false, NEEDS_GUEST, 1, 1, "NIC", NULL, SUBJECT_NIC},
+    {hotplug_mod_nic, false, NEEDS_SLOT | NEEDS_GUEST, 2, SIZE_MAX, "NIC KEY=VALUE...|-",
+     hotplug_mod_nic_keys, SUBJECT_NIC},
+    {hotplug_resize_disk, false, NEEDS_NOTHING, 2, 2, "DISK SIZE [--force]", NULL, SUBJECT_DISK},
+    {hotplug_set_memory, false, NEEDS_NOTHING, 1, 1, "MIB [--force]", NULL, SUBJECT_NONE},
+    {hotplug_set_link, false, NEEDS_NOTHING, 2, 2, "NIC up|down", NULL, SUBJECT_NIC},
+    {hotplug_change_cdrom, false, NEEDS_NOTHING, 1, 2, "PATH|eject [cdrom|cdrom2]", NULL,
+     SUBJECT_NONE},
+    {hotplug_set_io, false, NEEDS_NOTHING, 2, SIZE_MAX, "DISK KEY=VALUE...|-", hotplug_io_keys,
      SUBJECT_DISK},
 };
 
@@ -150,6 +149,14 @@ static bool may_answer_later(const struct hotplug *hotplug, int index)
            !operation_hooks_exist(hotplug->node, OPERATION_HOTPLUG);
 }
 
+static void set_times(struct hotplug *hotplug)
+{
+    int64_t timeout_ms = hotplug->options->timeout_ms, part = timeout_ms / RESERVE_PART;
+
+    hotplug->end = clock_deadline(timeout_ms);
+    hotplug->deadline = clock_deadline(timeout_ms - (part < RESERVE_MS ? part : RESERVE_MS));
+}
+
 static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
 {
     int index = find_action(action);
@@ -164,8 +171,10 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
         rundir_check_name(hotplug->rundir, hotplug->name, error) < 0)
         return -1;
     hotplug->subject = actions[index].subject;
-    hotplug->plugs = (actions[index].needs & SLOTS) != 0;
-    hotplug->listens = (actions[index].needs & GUEST) != 0;
+    hotplug->needs = actions[index].needs;
+    if (actions[index].keys != NULL && hotplug_read_given(hotplug, error) < 0)
+        return -1;
+    set_times(hotplug);
     bool looking = actions[index].looking || hotplug->options->dry_run;
     if (actions[index].run != hotplug_check && hotplug_open(hotplug, looking, error) < 0)
         return -1;
@@ -184,16 +193,12 @@ void hotplug_run(const struct rundir *rundir, const struct node *node, const cha
                  const char *action, char *const *arguments, size_t count,
                  const struct hotplug_options *options, struct result *result)
 {
-    int64_t part = options->timeout_ms / RESERVE_PART;
-    int64_t reserve = part < RESERVE_MS ? part : RESERVE_MS;
     struct hotplug hotplug = {.rundir = rundir,
                               .node = node,
                               .name = name,
                               .options = options,
                               .arguments = arguments,
                               .count = count,
-                              .deadline = clock_deadline(options->timeout_ms - reserve),
-                              .end = clock_deadline(options->timeout_ms),
                               .result = result,
                               .session = {.lock = -1, .process = {.pidfd = -1}}};
     struct error error = {0};

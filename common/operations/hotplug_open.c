@@ -50,7 +50,7 @@ static int check_migration(struct hotplug *hotplug, struct error *error)
 
     if (peripheral_migration(hotplug->qmp, hotplug->deadline, &phase, &ever, error) < 0)
         return error_prefix(error, "whether a migration is in progress");
-    bool looks = ever || hotplug->listens || hotplug->session.taken_over;
+    bool looks = ever || (hotplug->needs & NEEDS_GUEST) != 0 || hotplug->session.taken_over;
     if (phase == NULL && looks &&
         monitor_status(hotplug->qmp, hotplug->deadline, hotplug->status, error) < 0)
         return -1;
@@ -76,9 +76,9 @@ static void connect_monitor(struct hotplug *hotplug, bool looking, struct error 
                                     &status, 1, hotplug->deadline, error);
         return;
     }
-    if (hotplug->plugs)
+    if ((hotplug->needs & NEEDS_SLOT) != 0)
         questions[count++] = (struct qmp_request){"query-pci", NULL};
-    if (hotplug->listens)
+    if ((hotplug->needs & NEEDS_GUEST) != 0)
         questions[count++] = status;
     questions[count++] = (struct qmp_request){"query-migrate", NULL};
     hotplug->qmp = qmp_connect_asking(path, hotplug->session.process.pid, questions, count,
@@ -167,5 +167,6 @@ void hotplug_close(struct hotplug *hotplug)
     session_close(&hotplug->session);
     free(hotplug->before);
     free(hotplug->subject_uuid);
+    json_decref(hotplug->given);
     hotplug->before = hotplug->subject_uuid = NULL;
 }

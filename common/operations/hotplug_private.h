@@ -12,6 +12,9 @@
 
 enum hotplug_subject { SUBJECT_NONE, SUBJECT_DISK, SUBJECT_NIC };
 
+/* What an action asks of QEMU: a free slot, a guest that hears. */
+enum hotplug_needs { NEEDS_NOTHING = 0, NEEDS_SLOT = 1, NEEDS_GUEST = 2 };
+
 struct hotplug {
     const struct rundir *rundir;
     const struct node *node;
@@ -19,6 +22,7 @@ struct hotplug {
     const struct hotplug_options *options;
     char *const *arguments;
     size_t count;
+    json_t *given; /* the object on standard input; NULL: none */
     deadline_t
         deadline; /* of what is done; a part of the time is kept for looking and undoing after a fault */
     deadline_t end; /* of all */
@@ -30,14 +34,14 @@ struct hotplug {
     enum hotplug_subject subject;
     char *
         subject_uuid; /* which device the first argument named before anything was reconciled; NULL: none */
-    bool plugs, listens; /* the action needs a free slot; a guest that runs */
-    char status[32];     /* query-status; "": not asked */
-    char *before;        /* the runtime file as it was: what an undo writes back */
+    int needs;       /* of the action: a sum of enum hotplug_needs */
+    char status[32]; /* query-status; "": not asked */
+    char *before;    /* the runtime file as it was: what an undo writes back */
     size_t before_length;
     bool recovering; /* something has failed: `deadline` is the end */
     bool unknown;    /* QEMU's state can't be known: nothing may be undone (I15) */
     bool keep; /* the state written is to stay though the step failed: the next command needs it */
-    bool answered; /* hotplug_check_answers has succeeded */
+    bool answered; /* hotplug_check_answers has succeeded, or is not called for: only looking */
     bool prepared; /* what hotplug_commit is to put in place is written already */
     bool touched;  /* something was to be changed: in the file or by QEMU */
     bool goes_on;  /* the time is up, and the guest is still at it */
@@ -106,8 +110,11 @@ void hotplug_plan_tap(struct hotplug *hotplug, size_t index, const char *uuid);
 void hotplug_plan_hook(struct hotplug *hotplug, char *words); /* steals */
 void hotplug_plan_operation_hooks(struct hotplug *hotplug);   /* those around the action */
 
-/* KEY=VALUE arguments, or "-" for an object on standard input, as one JSON object. Values of `numbers` become
- * integers; unknown keys are refused with the nearest one. New reference. */
+/* Read the object that "-" in the place of KEY=VALUE arguments means. Before anything is held or asked: whoever types it
+ * may take his time. */
+int hotplug_read_given(struct hotplug *hotplug, struct error *error);
+/* That object, or KEY=VALUE arguments as one. Values of `numbers` become integers; unknown keys are refused with the
+ * nearest one. New reference. */
 json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *const *keys,
                        const char *const *numbers, struct error *error);
 

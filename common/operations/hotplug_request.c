@@ -49,18 +49,23 @@ static int add_pair(json_t *object, const char *argument, const char *const *key
     return 0;
 }
 
+int hotplug_read_given(struct hotplug *hotplug, struct error *error)
+{
+    size_t first = hotplug->subject == SUBJECT_NONE ? 0 : 1;
+
+    if (hotplug->count != first + 1 || strcmp(hotplug->arguments[first], "-") != 0)
+        return 0;
+    hotplug->given = json_read("-", error);
+    if (hotplug->given != NULL && !json_is_object(hotplug->given))
+        return error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
+    return hotplug->given != NULL ? 0 : -1;
+}
+
 json_t *hotplug_object(const struct hotplug *hotplug, size_t first, const char *const *keys,
                        const char *const *numbers, struct error *error)
 {
-    if (hotplug->count == first + 1 && strcmp(hotplug->arguments[first], "-") == 0) {
-        json_t *read = json_read("-", error);
-        if (read != NULL && !json_is_object(read)) {
-            json_decref(read);
-            error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
-            return NULL;
-        }
-        return read;
-    }
+    if (hotplug->given != NULL)
+        return json_incref(hotplug->given);
     AUTO_JSON json_t *object = memory_json(json_object());
     for (size_t i = first; i < hotplug->count; i++)
         if (add_pair(object, hotplug->arguments[i], keys, numbers, error) < 0)

@@ -366,6 +366,20 @@ qemu_file_is_free() {
     hotplug 6 del-disk "$TWO" --timeout 1
 }
 
+@test "an object that is still being typed holds neither the lock nor the monitor, and what is asked is asked after it" {
+    local typing
+    pretend
+    { until [[ -s $TEST_DIR/typed || ! -e $TEST_DIR ]]; do sleep 0.05; done; cat "$TEST_DIR/typed"; } 3>&- |
+        "$BUILD/kvm-hotplug" web1 add-disk - --timeout 5 >"$TEST_DIR/said" 2>&1 3>&- &
+    typing=$!
+    wait_until 10 grep -q '^0 0x0 ' "/proc/$typing/syscall" # read(0, …
+    hotplug 0 set-io "$ONE" iops=3
+    expect_equal "$(jq -r 'select(.execute == "query-pci").n' "$TEST_DIR/commands")" ""
+    jq -n --arg path "$(disk new 1)" --arg uuid "$NEW" '{$path, $uuid}' >"$TEST_DIR/typed"
+    wait "$typing" || fail "$(cat "$TEST_DIR/said")"
+    expect_equal "$(jq -r '.devices["disk-44444444-2573-4112"].addr' "$TEST_DIR/state")" 0x6
+}
+
 @test "another process behind the monitor's socket is not spoken to" {
     pretend
     rm "$RUN_DIR/ctrl/web1.qmp"
