@@ -245,6 +245,14 @@ static bool runs_twice(const struct world *w)
     return (w->source_runs && w->target_runs) || (w->source_runs && w->ever_there);
 }
 
+static bool runs_by(enum migration_side side, enum migration_phase phase,
+                    enum migration_stage stage)
+{
+    const struct migration_rule *rule = migration_rule(side, phase, stage);
+
+    return phase == PHASE_NONE || (rule != NULL && rule->effect == EFFECT_RUN_HERE);
+}
+
 /* With both QEMUs alive, from what the files say: "abort" on the source, or "commit" on the target with the token. */
 static bool can_be_made_to_run(const struct world *w)
 {
@@ -252,11 +260,9 @@ static bool can_be_made_to_run(const struct world *w)
         return true;
     if (w->stuck)
         return false;
-    bool source = w->source_alive && (w->source == PHASE_NONE || w->source == PHASE_SENDING);
     bool committed = w->source == PHASE_COMMITTED || w->source == PHASE_SPLIT || w->commit_known;
-    bool there = w->target == PHASE_READY || w->target == PHASE_NONE || w->target == PHASE_HALF ||
-                 w->target == PHASE_FILLING;
-    return source || (w->target_alive && there && committed);
+    return (w->source_alive && runs_by(MIGRATION_SOURCE, w->source, STAGE_ABORT)) ||
+           (w->target_alive && runs_by(MIGRATION_TARGET, w->target, STAGE_COMMIT) && committed);
 }
 
 static size_t count_bad(bool (*good)(const struct world *w), bool only_alive)
@@ -269,10 +275,12 @@ static size_t count_bad(bool (*good)(const struct world *w), bool only_alive)
     return bad;
 }
 
-/* No stage throws away what the other side needs: a lost half is a lost guest. */
+/* No stage throws away what the other side needs, or takes a half for the whole: a lost half is a lost guest. */
 static bool keeps_halves(const struct world *w)
 {
-    return !w->ended_half && !w->stuck;
+    bool taken_for_whole = w->target == PHASE_NONE && w->ever_there && w->switched && !w->copied;
+
+    return !w->ended_half && !w->stuck && !taken_for_whole;
 }
 
 static bool runs_once(const struct world *w)
@@ -319,18 +327,23 @@ TEST(never_halved, "no stage ends a QEMU whose memory the other side still needs
 TEST(arrives, "a migration can arrive, and can be undone")
 {
     bool arrived = false, undone = false, filled = false, resumed = false;
+    bool undone_ready = false, undone_half = false;
 
     search(AS_IT_IS);
     for (size_t i = 0; i < world_count; i++) {
         const struct world *w = &worlds[i];
-        arrived = arrived || (w->target_runs && w->source == PHASE_GONE);
-        undone = undone || (w->source_runs && w->copied && w->target == PHASE_GONE);
+        bool back = w->source_runs && w->target == PHASE_GONE;
+        arrived = arrived || (w->target_runs && w->source == PHASE_GONE && w->voted &&
+                              !w->switched && w->target == PHASE_NONE);
+        undone = undone || (back && w->copied && !w->voted);
+        undone_ready = undone_ready || (back && w->voted);
+        undone_half = undone_half || (back && w->voted_half);
         filled = filled || (w->target == PHASE_FILLING && w->target_runs && !w->copied);
         resumed = resumed || (w->voted_half && w->target_runs && w->target == PHASE_NONE &&
                               w->source == PHASE_GONE && w->copied);
     }
     CHECK(arrived);
-    CHECK(undone);
+    CHECK(undone && undone_ready && undone_half);
     CHECK(filled);
     CHECK(resumed);
     return true;
@@ -361,5 +374,26 @@ TEST(out_of_order, "stages out of order have no rule")
     return true;
 }
 
+TEST(again, "a stage whose answer was lost can be asked for again, and changes nothing")
+{
+    static const struct {
+        enum migration_side side;
+        enum migration_phase phase;
+        enum migration_stage stage;
+    } cases[] = {{MIGRATION_TARGET, PHASE_READY, STAGE_VOTE},
+                 {MIGRATION_TARGET, PHASE_HALF, STAGE_VOTE_HALF},
+                 {MIGRATION_TARGET, PHASE_FILLING, STAGE_COMMIT},
+                 {MIGRATION_SOURCE, PHASE_COMMITTED, STAGE_COMMIT},
+                 {MIGRATION_SOURCE, PHASE_SPLIT, STAGE_COMMIT_HALF}};
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct migration_rule *rule =
+            migration_rule(cases[i].side, cases[i].phase, cases[i].stage);
+        CHECK(rule != NULL);
+        CHECK_NUMBER(rule->to, cases[i].phase);
+    }
+    return true;
+}
+
 UNIT_MAIN(UNIT(never_twice), UNIT(never_lost), UNIT(never_halved), UNIT(arrives), UNIT(controls),
-          UNIT(out_of_order))
+          UNIT(out_of_order), UNIT(again))
