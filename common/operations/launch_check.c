@@ -179,6 +179,22 @@ static void check_model(const struct launch *launch, const char *source, struct 
                      source, type);
 }
 
+static void check_features(const struct launch *launch, const char *source,
+                           struct messages *problems)
+{
+    const char *type = hvparams_text(launch->instance->hvparams, "cpu_type");
+    const char *binary = hvparams_text(launch->instance->hvparams, "kvm_path");
+    AUTO_FREE char *nearest = NULL;
+    AUTO_FREE char *lacks = probe_lacks_feature(&launch->probe, type, &nearest);
+
+    if (lacks != NULL)
+        messages_add(problems,
+                     "%s: hvparams.cpu_type: %s has no CPU feature \"%s\"%s%s%s (current value: "
+                     "\"%s\"); '%s -cpu help' lists them",
+                     source, binary, lacks, nearest != NULL ? ", did you mean \"" : "",
+                     nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "", type, binary);
+}
+
 static void check_mask(const struct launch *launch, const char *source, struct messages *problems)
 {
     const char *mask = hvparams_text(launch->instance->hvparams, "cpu_mask");
@@ -204,5 +220,6 @@ void launch_check_cpus(const struct launch *launch, const char *source, struct m
 {
     check_vcpus(launch, source, problems);
     check_model(launch, source, problems);
+    check_features(launch, source, problems);
     check_mask(launch, source, problems);
 }

@@ -17,7 +17,7 @@
 #include "kvm/state/check.h"
 #include "probe_private.h"
 
-enum { CACHE_NAME_SIZE = 160, CACHE_SIZE_MAX = 256 * 1024, CACHE_VERSION = 3 };
+enum { CACHE_NAME_SIZE = 160, CACHE_SIZE_MAX = 256 * 1024, CACHE_VERSION = 4 };
 
 /* Which build of the binary this is: a replaced one has another inode or time. */
 static int cache_name(const char *binary, char *name, struct error *error)
@@ -38,11 +38,11 @@ static int cache_name(const char *binary, char *name, struct error *error)
 static json_t *probe_json(const struct probe *probe)
 {
     return memory_json(json_pack(
-        "{s:i, s:[i, i, i], s:O, s:O, s:O, s:O, s:b, s:b, s:b, s:b}", "version", CACHE_VERSION,
+        "{s:i, s:[i, i, i], s:O, s:O, s:O, s:O, s:O, s:b, s:b, s:b, s:b}", "version", CACHE_VERSION,
         "qemu", probe->major, probe->minor, probe->micro, "machines", probe->machines, "vcpus",
-        probe->vcpus, "cpus", probe->cpus, "types", probe->types, "sandbox",
-        (int)probe->has_sandbox, "run_with_chroot", (int)probe->run_with_chroot, "run_with_user",
-        (int)probe->run_with_user, "null_event_log", (int)probe->null_event_log));
+        probe->vcpus, "cpus", probe->cpus, "features", probe->features, "types", probe->types,
+        "sandbox", (int)probe->has_sandbox, "run_with_chroot", (int)probe->run_with_chroot,
+        "run_with_user", (int)probe->run_with_user, "null_event_log", (int)probe->null_event_log));
 }
 
 static bool are_machines(const json_t *machines)
@@ -62,20 +62,21 @@ static bool are_machines(const json_t *machines)
 static bool probe_from_json(json_t *cached, struct probe *probe)
 {
     int version = 0, sandbox = 0, chroot = 0, user = 0, null_log = 0;
-    json_t *machines = NULL, *vcpus = NULL, *cpus = NULL, *types = NULL;
+    json_t *machines = NULL, *vcpus = NULL, *cpus = NULL, *features = NULL, *types = NULL;
     struct probe found = {0};
-    if (json_unpack(cached, "{s:i, s:[i, i, i!], s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b !}",
+    if (json_unpack(cached, "{s:i, s:[i, i, i!], s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b !}",
                     "version", &version, "qemu", &found.major, &found.minor, &found.micro,
-                    "machines", &machines, "vcpus", &vcpus, "cpus", &cpus, "types", &types,
-                    "sandbox", &sandbox, "run_with_chroot", &chroot, "run_with_user", &user,
-                    "null_event_log", &null_log) != 0)
+                    "machines", &machines, "vcpus", &vcpus, "cpus", &cpus, "features", &features,
+                    "types", &types, "sandbox", &sandbox, "run_with_chroot", &chroot,
+                    "run_with_user", &user, "null_event_log", &null_log) != 0)
         return false;
     if (version != CACHE_VERSION || !are_machines(machines) || !json_is_object(vcpus) ||
-        !json_is_array(cpus) || !json_is_array(types))
+        !json_is_array(cpus) || !json_is_string(features) || !json_is_array(types))
         return false;
     found.machines = json_incref(machines);
     found.vcpus = json_incref(vcpus);
     found.cpus = json_incref(cpus);
+    found.features = json_incref(features);
     found.types = json_incref(types);
     found.has_sandbox = sandbox != 0;
     found.run_with_chroot = chroot != 0;
@@ -167,6 +168,7 @@ void probe_release(struct probe *probe)
     json_decref(probe->machines);
     json_decref(probe->vcpus);
     json_decref(probe->cpus);
+    json_decref(probe->features);
     json_decref(probe->types);
     *probe = (struct probe){0};
 }
@@ -180,24 +182,6 @@ void probe_note_event_log(const struct rundir *rundir, const char *binary, bool 
     probe.null_event_log = null_works;
     write_cache(rundir, name, &probe);
     probe_release(&probe);
-}
-
-bool probe_has_cpu(const struct probe *probe, const char *cpu_type, const char **nearest)
-{
-    size_t count = json_array_size(probe->cpus), known = 0;
-    AUTO_FREE char *model = memory_format("%.*s", (int)strcspn(cpu_type, ","), cpu_type);
-    AUTO_FREE const char **names = memory_zeroed(count + 1, sizeof(*names));
-
-    for (size_t i = 0; i < count; i++) {
-        const char *name = json_string_value(json_array_get(probe->cpus, i));
-        if (name != NULL)
-            names[known++] = name;
-    }
-    *nearest = NULL;
-    if (known == 0 || check_is_one_of(model, names))
-        return true;
-    *nearest = text_nearest(model, names);
-    return false;
 }
 
 const char *probe_machine(const struct probe *probe, const char *name)

@@ -144,6 +144,29 @@ static json_t *cpu_names(const json_t *models)
     return names;
 }
 
+/* The names of the properties of the model "max", which has all that any other has. */
+static json_t *cpu_features(struct qmp *qmp, const json_t *models, deadline_t deadline)
+{
+    AUTO_JSON json_t *properties = NULL;
+    AUTO_FREE char *names = memory_copy("");
+
+    for (size_t i = 0; i < json_array_size(models); i++) {
+        const json_t *model = json_array_get(models, i);
+        const char *name = json_text(model, "name"), *type = json_text(model, "typename");
+        if (name != NULL && type != NULL && strcmp(name, "max") == 0)
+            qmp_call(qmp, "qom-list-properties", memory_json(json_pack("{s:s}", "typename", type)),
+                     deadline, &properties, NULL);
+    }
+    for (size_t i = 0; i < json_array_size(properties); i++) {
+        const char *name = json_text(json_array_get(properties, i), "name");
+        if (name == NULL || strchr(name, ' ') != NULL)
+            continue;
+        AUTO_FREE char *before = names;
+        names = memory_format("%s%s%s", before, *before != '\0' ? " " : "", name);
+    }
+    return memory_json(json_string(names));
+}
+
 /* The parameters of a command line option; NULL: this build does not have the option. Borrowed. */
 static const json_t *option_parameters(const json_t *options, const char *option)
 {
@@ -201,6 +224,7 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
     probe->machines = machine_names(machines);
     probe->vcpus = machine_vcpus(machines);
     probe->cpus = cpu_names(cpus);
+    probe->features = cpu_features(qmp, cpus, deadline);
     if (json_object_size(probe->machines) > 0)
         return 0;
     probe_release(probe);

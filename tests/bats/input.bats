@@ -88,6 +88,7 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     refuse '.beparams.vcpus = 300 | .hvparams.machine_version = "q35"' 'beparams.vcpus: pc-q35-' '(current value: 300)'
     refuse '.hvparams.cpu_type = "nope"' 'hvparams.cpu_type' "(current value: \"nope\"); '/usr/bin/qemu-system-x86_64 -cpu help'"
     refuse '.hvparams.cpu_type = "Haswel,+vmx"' 'hvparams.cpu_type' 'did you mean "Haswell"? (current value: "Haswel,+vmx")'
+    refuse '.hvparams.cpu_type = "Haswell,+avx22"' 'hvparams.cpu_type: /usr/bin/qemu-system-x86_64 has no CPU feature "avx22", did you mean "avx2"? (current value: "Haswell,+avx22")'
     refuse '.hvparams += {kvm_flag: "disabled", cpu_type: "host"}' 'hvparams.cpu_type: needs KVM' '(current value: "host")'
     suite kvm-start --dry-run "$(empty_definition web1 '.beparams.vcpus = 255 | .hvparams.cpu_type = "Haswell-v1,-vmx"')"
     expect_status 0

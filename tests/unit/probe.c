@@ -4,6 +4,7 @@
 #include "kvm/base/clock.h"
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
+#include "kvm/base/transaction.h"
 #include "kvm/qemu/probe.h"
 #include "qemu.h"
 #include "scratch.h"
@@ -62,6 +63,23 @@ TEST(machines, "the binary tells version, machines and options")
     CHECK_TEXT(nearest, "Haswell");
     CHECK(!probe_has_cpu(&probe, "no-such-model", &nearest) && nearest == NULL);
     CHECK(probe_has_cpu(&(struct probe){0}, "no-such-model", &nearest));
+    static const char *const fine[] = {"Haswell", "Haswell,", "max,+sse4_1,-sse4.2,+avx2",
+                                       "max,hv_time,tsc-freq=2G,phys-bits=40,enforce,l3_cache=off"};
+    static const char *const wrong[][2] = {{"max,+avx2,+avx22", "avx22"},
+                                           {"max,-no.such", "no.such"},
+                                           {"max,+hv_time", "hv_time"},
+                                           {"max,+avx2=on", "avx2=on"},
+                                           {"max,no_such=1,+avx2", "no-such"}};
+    char *near;
+    for (size_t i = 0; i < COUNT(fine); i++)
+        CHECK(probe_lacks_feature(&probe, fine[i], &near) == NULL && near == NULL);
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        AUTO_FREE char *lacks = probe_lacks_feature(&probe, wrong[i][0], &near);
+        CHECK_TEXT(lacks, wrong[i][1]);
+        CHECK(i != 0 || (near != NULL && strcmp(near, "avx2") == 0));
+        free(near);
+    }
+    CHECK(probe_lacks_feature(&(struct probe){0}, "max,+no-such", &near) == NULL);
     char name[512];
     CHECK(!cache_file(&scratch, name, sizeof(name)));
     probe_release(&probe);

@@ -19,6 +19,7 @@ struct probe {
     json_t *machines; /* object: alias or name → canonical name */
     json_t *vcpus;    /* object: canonical name → how many vCPUs that machine takes at the most */
     json_t *cpus;     /* array: its CPU models; empty: it does not tell them */
+    json_t *features; /* string: what its CPUs can be given, with blanks between; "": not told */
     bool has_sandbox; /* -sandbox is built in */
     bool run_with_chroot; /* -run-with chroot= instead of -chroot */
     bool run_with_user;   /* -run-with user= instead of -runas */
@@ -56,5 +57,9 @@ const char *probe_machine(const struct probe *probe, const char *name);
 /* Has it the CPU model of a cpu_type ("Haswell", "host,+vmx": up to the first comma)? Also true when it does not tell.
  * *nearest: one that is spelled alike, or NULL; borrowed from the probe. */
 bool probe_has_cpu(const struct probe *probe, const char *cpu_type, const char **nearest);
+
+/* The first feature of a cpu_type ("+avx2", "-vmx", "hv_time", "level=13", behind the model) that no CPU of this binary
+ * has; NULL: none, or it does not tell. *nearest: one that is spelled alike, or NULL. The caller frees both. */
+char *probe_lacks_feature(const struct probe *probe, const char *cpu_type, char **nearest);
 
 #endif
