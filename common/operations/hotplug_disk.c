@@ -206,15 +206,19 @@ int hotplug_add_disk(struct hotplug *hotplug, struct error *error)
     AUTO_JSON json_t *given = disk_adding_read(hotplug, error);
     struct disk_adding adding = {
         .plug = {.hotplug = hotplug, .frontend = frontend, .refresh = refresh}, .image = -1};
+    struct error fault = {0};
 
     if (given == NULL)
         return -1;
     if (is_there(hotplug, given)) {
         hotplug_text(hotplug, memory_format("disk %s is there already", json_text(given, "uuid")));
-        return 0;
+        return hotplug_check_answers(hotplug, error);
     }
-    if (disk_adding_decide(&adding, given, error) < 0)
+    if (disk_adding_decide(&adding, given, &fault) < 0) {
+        if (hotplug_check_answers(hotplug, error) == 0) /* "not now" comes first */
+            *error = fault;
         return -1;
+    }
     if (!hotplug->options->dry_run)
         return add(&adding, error);
     if (plug_confirm_slot(&adding.plug, error) < 0)

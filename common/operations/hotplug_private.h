@@ -52,7 +52,8 @@ struct hotplug {
 /* Lock, live, recorded. `looking`: no lock, query monitor. */
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error);
 /* Then, unless looking: not migrating, reconciled. With `may_answer_later`, and when nothing is to be reconciled, the
- * action calls hotplug_check_answers itself, before it has an effect: it can decide and prepare while QEMU answers. */
+ * action calls hotplug_check_answers itself, before it has an effect or ends: it can decide and prepare while QEMU
+ * answers. */
 int hotplug_begin(struct hotplug *hotplug, bool may_answer_later, struct error *error);
 /* Not migrating, by the answers to what was asked with the connection; looked at once. */
 int hotplug_check_answers(struct hotplug *hotplug, struct error *error);

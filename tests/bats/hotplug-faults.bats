@@ -254,6 +254,19 @@ qemu_file_is_free() {
     hotplug 3 check
 }
 
+@test "on a full disk nothing is begun, and nothing is left" {
+    mkdir -p "$RUN_DIR"
+    mount -t tmpfs -o mode=0700,size=256k ks "$RUN_DIR"
+    pretend
+    cat /dev/zero >"$RUN_DIR/fill" 2>/dev/null || true
+    hotplug 1 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_error "No space left on device"
+    expect_unchanged
+    expect_equal "$(sent)" ""
+    rm "$RUN_DIR/fill"
+    hotplug 0 add-disk path="$(disk new 1)" uuid="$NEW"
+}
+
 @test "two devices of which the first three groups of the uuid agree are refused" {
     pretend
     hotplug 2 add-disk path="$(disk new 1)" uuid="${ONE%-*-*}-aaaa-bbbbbbbbbbbb"
@@ -276,6 +289,11 @@ qemu_file_is_free() {
 @test "migrating: 3 before anything is touched, for each action that changes something" {
     pretend 'return query-migrate {"status": "active"}'
     hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "migration is in progress (active)"
+    # What is wrong with it, or done already, is told when it is the time for it, whatever else the instance has.
+    hotplug 3 add-disk path="$TEST_DIR/missing"
+    hotplug 3 add-disk path="$TEST_DIR/one.img" uuid="$ONE"
+    hotplug 3 add-disk path="$(disk new 1)" bus=scsi
     expect_error "migration is in progress (active)"
     hotplug 3 del-disk "$ONE"
     hotplug 3 set-io "$ONE" iops=3

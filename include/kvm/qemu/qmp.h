@@ -77,7 +77,8 @@ enum qmp_outcome qmp_call(struct qmp *qmp, const char *command, json_t *argument
  * a turn of QEMU's main loop, 0.2 to 0.3 ms on 7.2, for each but the first, and QEMU reads the later ones, at 4 us a
  * byte, while it executes the earlier; only on a connection with oob, since it reads no command ahead on others. To be
  * used right before they are called: a call of anything else drops the answers that were not taken, so that none is out
- * of date. What can't be sent is sent by its call. A command that has an effect may go only behind one without the
+ * of date. What can't be sent is sent by its call; when that turned out in the middle, the connection is lost, and what
+ * has become of each is QMP_UNKNOWN. A command that has an effect may go only behind one without the
  * success of which it is refused; when that one fails, whether it took effect must be asked for all the same.
  * `descriptor` goes with the first one; -1: none. The arguments are stolen.
  */
