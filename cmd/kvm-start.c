@@ -18,6 +18,7 @@
 #include "kvm/operations/resume.h"
 #include "kvm/operations/select.h"
 #include "kvm/operations/start.h"
+#include "kvm/state/instance.h"
 
 enum { START_TIMEOUT_MS = 60000, PARALLEL_STARTS = 4 };
 
@@ -184,6 +185,8 @@ static int prepare_adoption(const struct options *options, const struct cli_argu
             options->common.timeout_ms >= 0 ? options->common.timeout_ms : START_TIMEOUT_MS,
         .wait_lock_ms = options->common.wait_lock_ms,
     };
+    if (instance_check_name(adoption->who, error) < 0) /* a pid passes as well */
+        return -1;
     if (node_open(&adoption->node, options->common.conf_dir, error) < 0)
         return -1;
     return rundir_open(&adoption->rundir, options->common.run_dir, false, error);

@@ -82,6 +82,24 @@ _kvm_suite_reply() { # PROGRAM KIND CURRENT PREFIX [WORD...]
     esac
 }
 
+# COMPREPLY of the values of an option, and of the words behind an action that takes no keys.
+_kvm_suite_option() { # PROGRAM OPTION KIND CURRENT PREFIX
+    case $2 in
+        --on-deadline) _kvm_suite_reply "$1" words "$4" "$5" cancel pause postcopy ;;
+        --multifd-compression) _kvm_suite_reply "$1" words "$4" "$5" none zlib zstd ;;
+        *) _kvm_suite_reply "$1" "$3" "$4" "$5" ;;
+    esac
+}
+
+_kvm_suite_operand() { # PROGRAM ACTION CURRENT OPERANDS-BEFORE
+    case $2:$4 in
+        to:2 | check:2 | rehearse:2 | offer:2) mapfile -t COMPREPLY < <(compgen -A hostname -- "$3") ;;
+        set-link:3) _kvm_suite_reply "$1" words "$3" "" up down ;;
+        change-cdrom:2) _kvm_suite_reply "$1" file "$3" "" ;;
+        change-cdrom:3) _kvm_suite_reply "$1" words "$3" "" cdrom cdrom2 ;;
+    esac
+}
+
 # COMPREPLY behind an action: its KEY= words, and their values where these are known.
 _kvm_suite_key() { # PROGRAM ACTION CURRENT KEY...
     local program=$1 action=$2 current=$3 previous=${COMP_WORDS[COMP_CWORD - 1]} key="" prefix=""
@@ -103,6 +121,10 @@ _kvm_suite_key() { # PROGRAM ACTION CURRENT KEY...
         *-disk:mode) _kvm_suite_reply "$program" words "$current" "$prefix" rw ro ;;
         *-disk:format) _kvm_suite_reply "$program" words "$current" "$prefix" raw qcow2 ;;
         *-disk:bus) _kvm_suite_reply "$program" words "$current" "$prefix" virtio scsi ;;
+        *-disk:cache) _kvm_suite_reply "$program" words "$current" "$prefix" default none writeback writethrough ;;
+        *-disk:aio) _kvm_suite_reply "$program" words "$current" "$prefix" threads native io_uring ;;
+        *-disk:discard) _kvm_suite_reply "$program" words "$current" "$prefix" ignore unmap ;;
+        *-disk:detect_zeroes) _kvm_suite_reply "$program" words "$current" "$prefix" off on unmap ;;
     esac
 }
 
@@ -144,7 +166,7 @@ _kvm_suite() {
         fi
     fi
     if [[ -n $option ]]; then
-        _kvm_suite_reply "$program" "${arguments[$option]:-}" "$current" "$prefix"
+        _kvm_suite_option "$program" "$option" "${arguments[$option]:-}" "$current" "$prefix"
     elif ((!over)) && [[ $current == -* ]]; then
         _kvm_suite_reply "$program" words "$current" "" "${options[@]}"
     elif ((${#actions[@]} > 0 && before == 1)); then
@@ -158,7 +180,7 @@ _kvm_suite() {
             _kvm_suite_key "$program" "$action" "$current" ${keys[$action]}
         fi
     else
-        _kvm_suite_reply "$program" file "$current" ""
+        _kvm_suite_operand "$program" "$action" "$current" "$before"
     fi
 }
 

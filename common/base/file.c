@@ -77,6 +77,15 @@ static int open_parent(int directory, const char *name, const char **last)
     return parent;
 }
 
+/* Of a name in some directory only the caller knows what is to be typed. */
+static int refuse(struct error *error, const char *name, const char *why, const char *mend)
+{
+    was_refused = true;
+    error_set(error, STATUS_FAILED, "%s: refused, %s", name, why);
+    return *name == '/' ? error_append(error, "; look at what is in it, then: %s %s", mend, name)
+                        : -1;
+}
+
 static int check_opened(int file, const char *name, size_t limit, bool private, struct error *error)
 {
     struct stat status;
@@ -87,9 +96,9 @@ static int check_opened(int file, const char *name, size_t limit, bool private, 
     if (status.st_nlink != 1)
         return fail(error, name, "refused, it has more than one link");
     if (status.st_uid != 0 && status.st_uid != geteuid())
-        return fail(error, name, "refused, its owner is neither root nor the caller");
+        return refuse(error, name, "its owner is neither root nor the caller", "chown root");
     if (private && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return fail(error, name, "refused, its group or others may write it");
+        return refuse(error, name, "its group or others may write it", "chmod go-w");
     if ((size_t)status.st_size > limit)
         return fail(error, name, "refused, it is too large");
     return 0;
@@ -268,6 +277,13 @@ int file_remove(int directory, const char *name, bool *was_there, struct error *
     return 0;
 }
 
+bool file_is_link(int directory, const char *name)
+{
+    struct stat status;
+
+    return fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode);
+}
+
 /* The new entry is made durable as well: a file committed in it would be lost with it. */
 static int make_one(int directory, const char *name, mode_t mode, struct error *error)
 {
@@ -280,7 +296,10 @@ static int make_one(int directory, const char *name, mode_t mode, struct error *
         return fail_errno(error, name, "make the directory");
     AUTO_CLOSE int opened = openat(parent, last, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (opened < 0 && errno == ENOTDIR)
-        return fail(error, name, "refused, it is not a directory");
+        return fail(error, name,
+                    file_is_link(parent, last)
+                        ? "refused, it is a symbolic link; name the directory itself"
+                        : "refused, it is not a directory");
     if (opened < 0)
         return fail_errno(error, name, "open");
     if (made && (fchmod(opened, mode) < 0 || fsync(parent) < 0))

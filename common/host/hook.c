@@ -49,8 +49,10 @@ int hook_check(const char *path, struct error *error)
     if (!S_ISREG(status.st_mode))
         return error_set(error, STATUS_FAILED, "%s is not a regular file", path);
     if (status.st_uid != 0 && status.st_uid != geteuid())
-        return error_set(error, STATUS_FAILED, "%s belongs to user %lu, not to root: not run", path,
-                         (unsigned long)status.st_uid);
+        return error_set(
+            error, STATUS_FAILED,
+            "%s belongs to user %lu, not to root: not run; look at it, then: chown root %s", path,
+            (unsigned long)status.st_uid, path);
     if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return error_set(error, STATUS_FAILED,
                          "%s may be written by others (mode %04o): not run; chmod go-w %s", path,

@@ -124,7 +124,7 @@ int sending_open(struct sending *sending, struct error *error)
     return 0;
 }
 
-static char *remote_command(const struct migrate_options *options)
+char *sending_remote_command(const struct migrate_options *options)
 {
     return options->remote != NULL ? memory_copy(options->remote)
                                    : memory_format("ssh root@%s", options->target);
@@ -133,7 +133,7 @@ static char *remote_command(const struct migrate_options *options)
 int sending_open_remote(struct sending *sending, struct error *error)
 {
     const char *const words[] = {"kvm-migrate", sending->name, "serve", NULL};
-    AUTO_FREE char *command = remote_command(sending->options);
+    AUTO_FREE char *command = sending_remote_command(sending->options);
 
     int result = sending->options->in_place
                      ? inplace_open_remote(&sending->remote, sending->rundir, sending->node,
@@ -217,7 +217,7 @@ int sending_compare(struct sending *sending, struct error *error)
 static int connect_tunnel(struct sending *sending, struct error *error)
 {
     const char *const words[] = {"kvm-migrate", sending->name, "pipe", NULL};
-    AUTO_FREE char *command = remote_command(sending->options);
+    AUTO_FREE char *command = sending_remote_command(sending->options);
 
     return remote_open_stream(&sending->pipe, command, words, error);
 }

@@ -54,6 +54,8 @@ void sending_say(const struct sending *sending, const char *what);
 
 /* migrate_connect.c: lock, monitors, session with the target, and the stream for the memory. */
 int sending_open(struct sending *sending, struct error *error);
+/* By which the target is reached; the caller frees. */
+char *sending_remote_command(const struct migrate_options *options);
 int sending_open_remote(struct sending *sending, struct error *error);
 int sending_accept(struct sending *sending, json_t **answer, struct error *error);
 /* Its question, with new tokens; new reference. */

@@ -310,11 +310,24 @@ static void tell_hooks(struct sending *sending)
                        clock_deadline(sending->options->timeout_ms), &sending->result->warnings);
 }
 
+/* The way there is tried without us, when it has ended before a word was said. */
+static int tell_way(const struct sending *sending, struct error *error)
+{
+    AUTO_FREE char *command = sending_remote_command(sending->options);
+
+    if (error->status != STATUS_INCOMPLETE || sending->options->in_place ||
+        migrate_is_interrupted(sending->options->interrupted))
+        return -1;
+    return error_append(error, "; nothing was changed; try the way there: %s kvm-migrate --version",
+                        command);
+}
+
 static int run(struct sending *sending, struct error *error)
 {
-    if (sending_open(sending, error) < 0 || sending_open_remote(sending, error) < 0 ||
-        sending_check_target(sending, error) < 0)
+    if (sending_open(sending, error) < 0 || sending_open_remote(sending, error) < 0)
         return -1;
+    if (sending_check_target(sending, error) < 0)
+        return tell_way(sending, error);
     sending->plan = migrate_plan(&sending->session.runtime.instance, sending->options);
     if (sending->only_check && sending->problems.count == 0 && sending_measure(sending, error) < 0)
         return -1;

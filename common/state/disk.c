@@ -47,8 +47,19 @@ static void check_serial(const struct check *check, const json_t *params)
                    "must be 1 to 20 letters, digits and _ . : + -");
 }
 
+/* The short keys stand in params by the time that they are checked. They are told by the place where they were given. */
+struct given {
+    const json_t *object; /* as it was given; NULL: with the keys in params */
+    struct check above, params;
+};
+
+static const struct check *place_of(const struct given *given, const char *key)
+{
+    return json_member(given->object, key) != NULL ? &given->above : &given->params;
+}
+
 /* What Ganeti keeps in params beside ours depends on the storage: plain values of any name. */
-static void check_params(const json_t *params, const char *where, struct messages *problems)
+static void check_params(const json_t *params, const struct given *given)
 {
     static const char *const caches[] = {"default", "none", "writeback", "writethrough", NULL};
     static const char *const aios[] = {"threads", "native", "io_uring", NULL};
@@ -59,28 +70,26 @@ static void check_params(const json_t *params, const char *where, struct message
         "virtio",     "scsi",         "ide", "sata",   "paravirtual", "scsi-hd", "scsi-cd",
         "scsi-block", "scsi-generic", "sd",  "pflash", "mtd",         NULL};
     static const char *const accesses[] = {"kernelspace", "userspace", NULL};
-    AUTO_FREE char *prefix = memory_format("%sparams.", where);
-    struct check check = {prefix, problems};
     int64_t number;
 
-    check_choice(&check, params, "cache", caches);
-    check_choice(&check, params, "aio", aios);
-    check_choice(&check, params, "discard", discards);
-    check_choice(&check, params, "format", formats);
-    check_choice(&check, params, "bus", buses);
-    check_choice(&check, params, "detect_zeroes", detections);
-    check_number(&check, params, "iothread", 0, 63, &number);
-    check_number(&check, params, "queues", 1, 256, &number);
-    check_number(&check, params, "cyls", 1, 65535, &number);
-    check_number(&check, params, "heads", 1, 255, &number);
-    check_number(&check, params, "secs", 1, 255, &number);
-    check_serial(&check, params);
-    check_choice(&check, params, "access", accesses);
+    check_choice(place_of(given, "cache"), params, "cache", caches);
+    check_choice(place_of(given, "aio"), params, "aio", aios);
+    check_choice(place_of(given, "discard"), params, "discard", discards);
+    check_choice(place_of(given, "format"), params, "format", formats);
+    check_choice(place_of(given, "bus"), params, "bus", buses);
+    check_choice(place_of(given, "detect_zeroes"), params, "detect_zeroes", detections);
+    check_number(place_of(given, "iothread"), params, "iothread", 0, 63, &number);
+    check_number(place_of(given, "queues"), params, "queues", 1, 256, &number);
+    check_number(place_of(given, "cyls"), params, "cyls", 1, 65535, &number);
+    check_number(place_of(given, "heads"), params, "heads", 1, 255, &number);
+    check_number(place_of(given, "secs"), params, "secs", 1, 255, &number);
+    check_serial(place_of(given, "serial"), params);
+    check_choice(place_of(given, "access"), params, "access", accesses);
 
     const char *aio = json_text(params, "aio"), *cache = json_text(params, "cache");
 
     if (aio != NULL && cache != NULL && strcmp(aio, "native") == 0 && strcmp(cache, "none") != 0)
-        check_fail(&check, "aio", json_member(params, "aio"), "needs cache none");
+        check_fail(place_of(given, "aio"), "aio", json_member(params, "aio"), "needs cache none");
 }
 
 static void check_logical_id(const struct check *check, json_t *object)
@@ -114,11 +123,14 @@ static void check_moments(const struct check *check, const json_t *object)
         check_fail(check, "forthcoming", forthcoming, "must be true or false");
 }
 
-static void check_fields(const struct check *check, json_t *object, bool loaded)
+static void check_fields(const struct check *check, const json_t *given, json_t *object,
+                         bool loaded)
 {
     static const char *const told[] = {"name", "iv_name", "mode", "dev_type", "uuid", NULL};
     static const char *const modes[] = {"rw", "ro", NULL};
     AUTO_FREE char *hvinfo_place = memory_format("%shvinfo", check->prefix);
+    AUTO_FREE char *params_place = memory_format("%sparams.", check->prefix);
+    const struct given keys = {given, *check, {params_place, check->problems}};
     int64_t number;
 
     check_members(check, object, told);
@@ -137,7 +149,7 @@ static void check_fields(const struct check *check, json_t *object, bool loaded)
     check_array(check, object, "children");
     check_array(check, object, "nodes");
     check_object(check, object, "dynamic_params");
-    check_params(check_object(check, object, "params"), check->prefix, check->problems);
+    check_params(check_object(check, object, "params"), &keys);
     hvinfo_check(check_object(check, object, "hvinfo"), hvinfo_place, drivers, loaded,
                  check->problems);
     check_logical_id(check, object);
@@ -195,13 +207,14 @@ static bool is_mirrored(const char *type)
     return check_is_one_of(type, mirrored);
 }
 
-static void check_cache(const struct check *check, const struct disk *disk)
+static void check_cache(const struct check *check, const json_t *given, const struct disk *disk)
 {
     const char *cache = json_text(disk->params, "cache");
 
     if (cache != NULL && is_mirrored(disk->dev_type) && strcmp(cache, "none") != 0 &&
         strcmp(cache, "default") != 0)
-        check_fail(check, "params.cache", json_member(disk->params, "cache"),
+        check_fail(check, json_member(given, "cache") != NULL ? "cache" : "params.cache",
+                   json_member(disk->params, "cache"),
                    "must be none for dev_type %s, which another node may open; local volumes are "
                    "dev_type plain",
                    disk->dev_type);
@@ -225,13 +238,13 @@ int disk_parse(const json_t *given, const char *where, struct disk *disk, struct
     for (size_t i = 0; ignored_keys[i] != NULL; i++)
         json_object_del(disk->object, ignored_keys[i]);
     move_short_keys(&check, disk->object);
-    check_fields(&check, disk->object, false);
+    check_fields(&check, given, disk->object, false);
     check_settle_uuid(&check, disk->object);
     disk_settle_path(&check, given, disk);
     if (problems->count == before) {
         disk_settle_defaults(disk);
         disk_refresh(disk);
-        check_cache(&check, disk);
+        check_cache(&check, given, disk);
     }
     if (problems->count == before)
         return 0;
@@ -252,7 +265,7 @@ int disk_load(const json_t *given, const char *path, const char *uri, const char
         return -1;
     }
     disk->object = check_copy(given);
-    check_fields(&check, disk->object, true);
+    check_fields(&check, NULL, disk->object, true);
     if (check_settle_uuid(&check, disk->object))
         messages_add(notes, "%suuid: was missing, generated", prefix);
     if (problems->count > before) {

@@ -106,8 +106,10 @@ int rundir_open(struct rundir *rundir, const char *path, bool create, struct err
                          "run directory %s: not there; no instance was ever started here",
                          opened.path);
     if (opened.fd < 0 && errno == ENOTDIR)
-        return error_set(error, STATUS_FAILED, "run directory %s: refused, it is not a directory",
-                         opened.path);
+        return error_set(error, STATUS_FAILED, "run directory %s: refused, it is %s", opened.path,
+                         file_is_link(AT_FDCWD, opened.path)
+                             ? "a symbolic link; name the directory itself"
+                             : "not a directory");
     struct stat status;
     if (opened.fd < 0 || fstat(opened.fd, &status) < 0)
         return error_errno(error, STATUS_FAILED, "run directory %s: open", opened.path);

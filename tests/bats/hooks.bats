@@ -156,6 +156,11 @@ post OP_INSTANCE_SHUTDOWN   0"
     suite kvm-start "$(empty_definition web1)"
     expect_status 1
     expect_error "may be written by others"
+    chmod 0755 "$CONF_DIR/hooks/kvm-start-pre.d/open"
+    chown nobody "$CONF_DIR/hooks/kvm-start-pre.d/open"
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 1
+    expect_error "not run; look at it, then: chown root $CONF_DIR/hooks/kvm-start-pre.d/open; nothing was changed"
     expect_equal "$(said)" ""
     expect_nothing_left web1
 }

@@ -285,8 +285,9 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     refuse ".disks = [{$good, size: -1}]" 'disks[0].size' -1
     refuse ".disks = [{$good, size: \"4\"}]" 'disks[0].size' 4
     refuse ".disks = [{$good, params: []}]" 'disks[0].params'
-    refuse ".disks = [{$good, serial: \"a b\"}]" 'disks[0].params.serial' 'a b'
-    refuse ".disks = [{$good, aio: \"native\", cache: \"writeback\"}]" 'disks[0].params.aio' native
+    refuse ".disks = [{$good, serial: \"a b\"}]" 'disks[0].serial' 'a b'
+    refuse ".disks = [{$good, aio: \"native\", cache: \"writeback\"}]" 'disks[0].aio' native
+    refuse ".disks = [{$good, params: {aio: \"native\", cache: \"writeback\"}}]" 'disks[0].params.aio' native
     refuse ".disks = [{$good, uri: \"rbd:x\"}]" 'disks[0].uri' 'rbd:x'
     refuse ".disks = [{$good, name: \"a\nb\"}]" 'disks[0].name'
     refuse '.disks = [{}]' 'disks[0].path'
@@ -366,7 +367,11 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
     chmod 0666 "$CONF_DIR/kvm-defaults.json"
     suite kvm-start "$(empty_definition web1)"
     expect_status 2
-    expect_error "kvm-defaults.json"
+    expect_error "kvm-defaults.json: refused, its group or others may write it; look at what is in it, then: chmod go-w $CONF_DIR/kvm-defaults.json"
+    chown nobody "$CONF_DIR/kvm-defaults.json"
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 2
+    expect_error "look at what is in it, then: chown root $CONF_DIR/kvm-defaults.json"
     expect_untouched
 }
 
@@ -414,6 +419,13 @@ refuse_bytes() { # TEXT that printf understands, WHAT-THE-MESSAGE-HAS
         expect_error "${words%% *}: "
         expect_equal "$output" ""
     done
+    suite kvm-start --adopt ""
+    expect_status 2
+    expect_error "kvm-start: the instance name is empty"
+    suite kvm-start --adopt $'a\nb'
+    expect_status 2
+    expect_error 'kvm-start: instance name "a\x0ab"'
+    expect_untouched
 }
 
 @test "a full disk behind standard output is a failure, not silence" {

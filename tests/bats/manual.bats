@@ -226,6 +226,17 @@ some_instances() { # DIRECTORY NAME…
     done
 }
 
+@test "words that are few are completed: values of options, what an action takes" {
+    local migrate=$BUILD/kvm-migrate hotplug=$BUILD/kvm-hotplug
+    expect_completion "cancel pause postcopy" "$migrate" web1 to node2 --on-deadline ""
+    expect_completion "zlib zstd" "$migrate" web1 to node2 --multifd-compression = z
+    expect_completion "" "$migrate" web1 status ""
+    expect_completion "down up" "$hotplug" web1 set-link 0 ""
+    expect_completion "cdrom cdrom2" "$hotplug" web1 change-cdrom eject cd
+    expect_completion "" "$hotplug" web1 del-disk ""
+    expect_completion "none" "$hotplug" web1 add-disk cache = n
+}
+
 @test "behind an action its keys are completed, and the values of some" {
     local hotplug=$BUILD/kvm-hotplug
     expect_completion "bps= bps_rd= bps_wr= bus=" "$hotplug" web1 add-disk b

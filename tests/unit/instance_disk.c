@@ -43,21 +43,20 @@ TEST(disks_are_checked, "disks are checked field by field")
     CHECK_HAS(bad_disk("\"uri\": \"rbd:a/b\", \"access\": \"kernelspace\""),
               "disks[0].path: is missing, and params.access is \"kernelspace\"");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"access\": \"user\""),
-              "disks[0].params.access: must be one of kernelspace, userspace");
+              "disks[0].access: must be one of kernelspace, userspace");
     CHECK_HAS(bad_disk("\"path\": \"/a/../b\""), "disks[0].path: must be normalised");
     CHECK_HAS(bad_disk("\"path\": \"/a\\u007f\""), "disks[0].path: must not hold control");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"mode\": \"w\""),
               "disks[0].mode: must be one of rw, ro");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"size\": -1"), "disks[0].size: must be from 0");
-    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cache\": \"x\""), "disks[0].params.cache: must be one");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cache\": \"x\""), "disks[0].cache: must be one");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"aio\": \"native\", \"cache\": \"writeback\""),
-              "disks[0].params.aio: needs cache none");
+              "disks[0].aio: needs cache none");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"cache\": \"none\", \"params\": {\"cache\": \"none\"}"),
               "disks[0].cache: is given in params as well");
     CHECK_HAS(bad_disk("\"path\": \"/dev/x\", \"cache\": \"writeback\""),
-              "disks[0].params.cache: must be none for dev_type blockdev");
-    CHECK_HAS(bad_disk("\"path\": \"/a\", \"serial\": \"a b\""),
-              "disks[0].params.serial: must be 1");
+              "disks[0].cache: must be none for dev_type blockdev");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"serial\": \"a b\""), "disks[0].serial: must be 1");
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"dev_type\": \"zfs\""),
               "disks[0].dev_type: must be one");
     CHECK_HAS(bad_disk("\"dev_type\": \"plain\", \"logical_id\": [\"..\", \"x\"]"),
@@ -100,7 +99,7 @@ TEST(models_are_checked, "what a disk's model can't have is told with the field 
     CHECK_HAS(bad_disk("\"path\": \"/a\", \"bus\": \"scsi-cd\", \"cyls\": 1, \"heads\": 1, "
                        "\"secs\": 1"),
               "disks[0]: cyls: only virtio");
-    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cyls\": 0"), "disks[0].params.cyls: must be from 1");
+    CHECK_HAS(bad_disk("\"path\": \"/a\", \"cyls\": 0"), "disks[0].cyls: must be from 1");
     return true;
 }
 

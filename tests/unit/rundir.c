@@ -98,7 +98,7 @@ TEST(refusing, "a run directory that others could prepare is refused")
     CHECK(is_refused(&scratch, "not a directory"));
     CHECK(unlinkat(scratch.fd, "run", 0) == 0 && mkdirat(scratch.fd, "other", 0700) == 0);
     CHECK(symlinkat("other", scratch.fd, "run") == 0);
-    CHECK(is_refused(&scratch, "not a directory"));
+    CHECK(is_refused(&scratch, "is a symbolic link; name the directory itself"));
     CHECK(unlinkat(scratch.fd, "run", 0) == 0 && mkdirat(scratch.fd, "run", 0700) == 0);
     CHECK(fchmodat(scratch.fd, "run", 01777, 0) == 0);
     CHECK(is_refused(&scratch, "everybody may write it"));

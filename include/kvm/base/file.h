@@ -60,6 +60,8 @@ int file_remove(int directory, const char *name, bool *was_there, struct error *
 
 /* mkdir -p below `directory`; what exists must be a directory. */
 int file_make_directory(int directory, const char *name, mode_t mode, struct error *error);
+/* Without following it: whether a symbolic link has this name. */
+bool file_is_link(int directory, const char *name);
 
 /* fsync of the directory that holds `name`. */
 int file_sync_directory(int directory, const char *name, struct error *error);
