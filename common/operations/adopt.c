@@ -50,6 +50,8 @@ static int find(struct adopt *adopt, struct error *error)
                                  clock_deadline(adopt->options->wait_lock_ms), error);
     if (failed < 0)
         return -1;
+    /* the wait for the lock is not part of it */
+    adopt->deadline = clock_deadline(adopt->options->timeout_ms);
     if (!session_is_live(session))
         return error_set(error, STATUS_STATE,
                          "no QEMU holds the lock on %s/pid/%s: only one that does can be told from "
@@ -267,7 +269,6 @@ void adopt_run(const struct rundir *rundir, const struct node *node, const char 
                           .who = who,
                           .options = options,
                           .session = {.lock = -1, .process = {.pidfd = -1}},
-                          .deadline = clock_deadline(options->timeout_ms),
                           .result = result};
     struct error error = {0};
 

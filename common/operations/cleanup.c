@@ -166,7 +166,6 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
 {
     AUTO_SESSION struct session session = {.lock = -1, .process = {.pidfd = -1}};
     struct error error = {0};
-    deadline_t deadline = clock_deadline(options->timeout_ms);
 
     result->subject = memory_copy(name);
     deadline_t lock_deadline = clock_deadline(options->wait_lock_ms);
@@ -176,6 +175,8 @@ void cleanup_instance(const struct rundir *rundir, const struct node *node, cons
         slip ? session_open_known(&session, rundir, node, name, lock_deadline, &error)
              : session_open(&session, rundir, node, name, !options->explain, lock_deadline, &error);
     session.observe = options->observe;
+    /* the wait for the lock is not part of it */
+    deadline_t deadline = clock_deadline(options->timeout_ms);
     if (failed == 0 && options->force)
         forget_split(&session);
     if (failed == 0 && !session_is_live(&session))

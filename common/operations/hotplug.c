@@ -13,9 +13,6 @@
 #include "kvm/operations/reconcile.h"
 #include "kvm/qemu/peripheral.h"
 
-/* Kept for looking and undoing: a part of the time, but not more than that. */
-enum { RESERVE_PART = 4, RESERVE_MS = 5000 };
-
 const char *const hotplug_actions[] = {
     "check",       "list",       "add-disk", "del-disk",     "add-nic", "del-nic", "mod-nic",
     "resize-disk", "set-memory", "set-link", "change-cdrom", "set-io",  NULL};
@@ -149,14 +146,6 @@ static bool may_answer_later(const struct hotplug *hotplug, int index)
            !operation_hooks_exist(hotplug->node, OPERATION_HOTPLUG);
 }
 
-static void set_times(struct hotplug *hotplug)
-{
-    int64_t timeout_ms = hotplug->options->timeout_ms, part = timeout_ms / RESERVE_PART;
-
-    hotplug->end = clock_deadline(timeout_ms);
-    hotplug->deadline = clock_deadline(timeout_ms - (part < RESERVE_MS ? part : RESERVE_MS));
-}
-
 static int run_action(struct hotplug *hotplug, const char *action, struct error *error)
 {
     int index = find_action(action);
@@ -174,7 +163,6 @@ static int run_action(struct hotplug *hotplug, const char *action, struct error 
     hotplug->needs = actions[index].needs;
     if (actions[index].keys != NULL && hotplug_read_given(hotplug, error) < 0)
         return -1;
-    set_times(hotplug);
     bool looking = actions[index].looking || hotplug->options->dry_run;
     if (actions[index].run != hotplug_check && hotplug_open(hotplug, looking, error) < 0)
         return -1;

@@ -11,6 +11,9 @@
 #include "kvm/qemu/monitor.h"
 #include "kvm/qemu/peripheral.h"
 
+/* Kept for looking and undoing: a part of the time, but not more than that. */
+enum { RESERVE_PART = 4, RESERVE_MS = 5000 };
+
 static int keep_what_was(struct hotplug *hotplug, struct error *error)
 {
     char name[RUNDIR_PATH_MAX];
@@ -85,6 +88,15 @@ static void connect_monitor(struct hotplug *hotplug, bool looking, struct error 
                                       hotplug->deadline, error);
 }
 
+/* With the lock in hand: the wait for it is not part of it. */
+static void begin_time(struct hotplug *hotplug)
+{
+    int64_t all = hotplug->options->timeout_ms, part = all / RESERVE_PART;
+
+    hotplug->end = clock_deadline(all);
+    hotplug->deadline = clock_deadline(all - (part < RESERVE_MS ? part : RESERVE_MS));
+}
+
 int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
 {
     struct error unreachable = {0};
@@ -94,6 +106,7 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error)
     if (session_find(&hotplug->session, hotplug->rundir, hotplug->node, hotplug->name, !looking,
                      clock_deadline(hotplug->options->wait_lock_ms), error) < 0)
         return -1;
+    begin_time(hotplug);
     if (session_is_live(&hotplug->session)) /* before the files: it answers while they are read */
         connect_monitor(hotplug, looking, &unreachable);
     if (session_read(&hotplug->session, error) < 0)

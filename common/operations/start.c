@@ -239,6 +239,8 @@ static int start_instance(struct start *start, struct error *error)
     if (session_open(&session, &start->rundir, start->node, name, true,
                      clock_deadline(start->options->wait_lock_ms), error) < 0)
         return -1;
+    /* the wait for the lock is not part of it */
+    start->deadline = clock_deadline(start->options->timeout_ms);
     if (session_is_live(&session) && !session_is_unstarted(&session, start->deadline))
         return start_live(start, &session, error);
     if (launch == NULL && make_plan(start, &launch, error) < 0)

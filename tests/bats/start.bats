@@ -154,6 +154,19 @@ calls() { # ifup|ifdown: how often
     expect_equal "$(grep -c "pid $(qemu_pid web1)" <<<"$both")" 2
 }
 
+@test "the wait for the lock takes nothing of the time" {
+    local file
+    file=$(empty_definition web1)
+    mkdir -p "$CONF_DIR/hooks/kvm-start-pre.d"
+    printf '#!/bin/sh\n[ ! -e %s/held ] || exit 0\n: >%s/held\nsleep 3\nexit 1\n' "$TEST_DIR" "$TEST_DIR" \
+        >"$CONF_DIR/hooks/kvm-start-pre.d/slow"
+    chmod 0755 "$CONF_DIR/hooks/kvm-start-pre.d/slow"
+    "$BUILD/kvm-start" "$file" 2>"$TEST_DIR/said" 3>&- &
+    wait_until 10 test -e "$TEST_DIR/held"
+    suite kvm-start --timeout 3 --wait-lock 30 "$file"
+    expect_status 0
+}
+
 # ---- dry run, json, paused ----
 
 @test "--dry-run touches nothing and prints the very command that then runs" {
