@@ -40,10 +40,9 @@ char *network_describe_down(const struct nic *nic, const char *conf_dir)
     return path != NULL ? memory_format("run %s", path) : modes_describe_down(nic);
 }
 
-int network_ifup(const struct instance *instance, size_t index, const char *tap,
-                 const char *conf_dir, deadline_t deadline, struct error *error)
+int network_ifup(const struct instance *instance, const struct nic *nic, size_t index,
+                 const char *tap, const char *conf_dir, deadline_t deadline, struct error *error)
 {
-    const struct nic *nic = &instance->nics[index];
     AUTO_FREE char *path = script(conf_dir, "kvm-ifup-custom");
     if (path == NULL) {
         if (modes_up(nic, tap, deadline, error) == 0)

@@ -95,13 +95,13 @@ static int add(struct nic_adding *adding, struct error *error)
     return 0;
 }
 
-int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, bool link_down,
+int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, size_t index, bool link_down,
                      struct error *error)
 {
     struct nic_adding adding;
 
     begin(&adding, hotplug);
-    if (nic_adding_decide(&adding, object, error) < 0)
+    if (nic_adding_decide(&adding, object, index, error) < 0)
         return -1;
     nic_adding_nic(&adding)->link_down = link_down;
     if (!hotplug->options->dry_run)
@@ -132,7 +132,7 @@ int hotplug_add_nic(struct hotplug *hotplug, struct error *error)
         hotplug_text(hotplug, memory_format("NIC %s is there already", json_text(given, "uuid")));
         return 0;
     }
-    if (nic_adding_decide(&adding, given, error) < 0)
+    if (nic_adding_decide(&adding, given, SIZE_MAX, error) < 0)
         return -1;
     if (hotplug->options->dry_run) {
         tell_plan(&adding);

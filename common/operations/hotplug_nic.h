@@ -19,8 +19,9 @@ struct nic_adding {
 
 /* What kvm-hotplug was given; NULL: an error. New reference. */
 json_t *nic_adding_read(const struct hotplug *hotplug, struct error *error);
-/* Check it, put the NIC into the instance, and choose its place. */
-int nic_adding_decide(struct nic_adding *adding, const json_t *given, struct error *error);
+/* Check it, put the NIC into the instance, the `index`-th or, with SIZE_MAX, the last, and choose its slot. */
+int nic_adding_decide(struct nic_adding *adding, const json_t *given, size_t index,
+                      struct error *error);
 struct nic *nic_adding_nic(const struct nic_adding *adding);
 
 /* Steps, and what undoes them. */

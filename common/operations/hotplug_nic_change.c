@@ -36,24 +36,51 @@ static json_t *changed_object(const struct nic *nic, const json_t *changes)
 struct rewiring {
     struct hotplug *hotplug;
     size_t index;
+    size_t number;  /* of its tap file: what ifup and ifdown are told */
     json_t *object; /* the NIC as it is to be, with its place */
     char tap[TAP_NAME_SIZE];
-    struct nic old; /* a copy for the way back */
 };
+
+static const struct nic *nic_of(const struct rewiring *rewiring)
+{
+    return &rewiring->hotplug->instance->nics[rewiring->index];
+}
 
 static int wire(struct rewiring *rewiring, struct error *error)
 {
     struct hotplug *hotplug = rewiring->hotplug;
-    return network_ifup(hotplug->instance, rewiring->index, rewiring->tap, hotplug->node->path,
-                        hotplug->deadline, error);
+    return network_ifup(hotplug->instance, nic_of(rewiring), rewiring->number, rewiring->tap,
+                        hotplug->node->path, hotplug->deadline, error);
 }
 
 static int unwire(struct rewiring *rewiring, struct error *error)
 {
     struct hotplug *hotplug = rewiring->hotplug;
-    return network_ifdown(hotplug->instance, &hotplug->instance->nics[rewiring->index],
-                          rewiring->index, rewiring->tap, false, hotplug->node->path,
-                          hotplug->deadline, error);
+    return network_ifdown(hotplug->instance, nic_of(rewiring), rewiring->number, rewiring->tap,
+                          false, hotplug->node->path, hotplug->deadline, error);
+}
+
+/* An undo that fails leaves the mark, by which the next command sets the NIC up. */
+static int undo(struct rewiring *rewiring, int (*act)(struct rewiring *, struct error *),
+                struct error *error)
+{
+    hotplug_take_last_time(rewiring->hotplug);
+    return hotplug_end_undo(rewiring->hotplug, act(rewiring, error));
+}
+
+static int mark(void *plan, struct error *error)
+{
+    struct rewiring *rewiring = plan;
+    struct hotplug *hotplug = rewiring->hotplug;
+
+    runtime_set_device_state(hotplug->runtime, nic_of(rewiring)->uuid, DEVICE_CHANGING);
+    return hotplug_commit(hotplug, error);
+}
+
+static int unmark(void *plan, struct error *error)
+{
+    const struct rewiring *rewiring = plan;
+    return hotplug_restore(rewiring->hotplug, error);
 }
 
 static int take_old_down(void *plan, struct error *error)
@@ -63,10 +90,10 @@ static int take_old_down(void *plan, struct error *error)
 
 static int bring_old_up(void *plan, struct error *error)
 {
-    return wire(plan, error);
+    return undo(plan, wire, error);
 }
 
-static void swap_object(struct rewiring *rewiring)
+static int swap(struct rewiring *rewiring, struct error *error)
 {
     struct nic *nic = &rewiring->hotplug->instance->nics[rewiring->index];
     json_t *object = nic->object;
@@ -74,22 +101,22 @@ static void swap_object(struct rewiring *rewiring)
     nic->object = rewiring->object;
     rewiring->object = object;
     nic_refresh(nic);
+    return hotplug_commit(rewiring->hotplug, error);
 }
 
 static int record_new(void *plan, struct error *error)
 {
-    struct rewiring *rewiring = plan;
+    struct error second = {0};
 
-    swap_object(rewiring);
-    return hotplug_commit(rewiring->hotplug, error);
+    if (swap(plan, error) == 0)
+        return 0;
+    undo(plan, swap, &second); /* in memory at least */
+    return -1;
 }
 
 static int record_old(void *plan, struct error *error)
 {
-    struct rewiring *rewiring = plan;
-
-    swap_object(rewiring);
-    return hotplug_restore(rewiring->hotplug, error);
+    return undo(plan, swap, error);
 }
 
 static int bring_new_up(void *plan, struct error *error)
@@ -98,14 +125,31 @@ static int bring_new_up(void *plan, struct error *error)
 
     if (wire(rewiring, error) == 0)
         return 0;
+    hotplug_take_last_time(rewiring->hotplug);
     unwire(rewiring, NULL);
     return -1;
 }
 
+static int take_new_down(void *plan, struct error *error)
+{
+    return undo(plan, unwire, error);
+}
+
+static int record_done(void *plan, struct error *error)
+{
+    struct rewiring *rewiring = plan;
+    struct hotplug *hotplug = rewiring->hotplug;
+
+    runtime_set_device_state(hotplug->runtime, nic_of(rewiring)->uuid, DEVICE_PRESENT);
+    return hotplug_commit(hotplug, error);
+}
+
 static const struct step rewiring_steps[] = {
+    {"record that it is being changed", mark, unmark, false},
     {"take the old set-up down", take_old_down, bring_old_up, false},
     {"record the change in the runtime", record_new, record_old, false},
-    {"bring the new set-up up", bring_new_up, NULL, false},
+    {"bring the new set-up up", bring_new_up, take_new_down, false},
+    {"record it as present", record_done, NULL, false},
 };
 
 static void plan_rewiring(struct hotplug *hotplug, const struct nic *old, const struct nic *new)
@@ -121,9 +165,14 @@ static int rewire(struct hotplug *hotplug, size_t index, json_t *object, struct 
     struct nic *nic = &hotplug->instance->nics[index];
     struct rewiring rewiring = {.hotplug = hotplug, .index = index};
 
+    if (runtime_device_state(hotplug->runtime, nic->uuid) == DEVICE_REMOVING)
+        return error_set(error, STATUS_STATE,
+                         "it is being removed; 'kvm-hotplug %s del-nic %s' goes on with that",
+                         hotplug->name, nic->uuid);
     if (!network_find_tap(hotplug->rundir, hotplug->instance, index, hotplug->session.process.pid,
                           rewiring.tap))
         return error_set(error, STATUS_FAILED, "no tap file tells its interface");
+    rewiring.number = network_index(hotplug->rundir, hotplug->name, rewiring.tap);
     rewiring.object = memory_json(json_deep_copy(object));
     json_object_set(rewiring.object, "hvinfo", json_object_get(nic->object, "hvinfo"));
     int result = transaction_run(rewiring_steps, COUNT(rewiring_steps), &rewiring,
@@ -144,18 +193,6 @@ static int tell_how_to_plug(struct hotplug *hotplug, const json_t *object, struc
                         hotplug->name, text);
 }
 
-/* The NIC that was plugged again stands last; it gets its number back. */
-static int move_back(struct hotplug *hotplug, size_t index, struct error *error)
-{
-    struct instance *instance = hotplug->instance;
-    struct nic nic = instance->nics[instance->nic_count - 1];
-
-    memmove(&instance->nics[index + 1], &instance->nics[index],
-            (instance->nic_count - 1 - index) * sizeof(nic));
-    instance->nics[index] = nic;
-    return hotplug_commit(hotplug, error);
-}
-
 static int replug(struct hotplug *hotplug, size_t index, const json_t *object, struct error *error)
 {
     int slot = placement_slot(hotplug->instance->nics[index].hvinfo);
@@ -168,8 +205,8 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     free(hotplug->before);
     hotplug->before = runtime_text(hotplug->runtime);
     hotplug->before_length = strlen(hotplug->before);
-    if (hotplug_plug_nic(hotplug, wanted, link_down, error) == 0)
-        return move_back(hotplug, index, error);
+    if (hotplug_plug_nic(hotplug, wanted, index, link_down, error) == 0)
+        return 0;
     error->status = STATUS_INCOMPLETE;
     return tell_how_to_plug(hotplug, wanted, error);
 }
@@ -187,7 +224,7 @@ static int plan_replug(struct hotplug *hotplug, size_t index, const json_t *obje
     if (hotplug_remove_nic(hotplug, index, error) < 0)
         return -1;
     reconcile_drop_nic(hotplug->runtime, index); /* of the copy in memory */
-    return hotplug_plug_nic(hotplug, wanted, link_down, error);
+    return hotplug_plug_nic(hotplug, wanted, index, link_down, error);
 }
 
 static int plan_change(struct hotplug *hotplug, size_t index, const json_t *object,

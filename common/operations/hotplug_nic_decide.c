@@ -75,7 +75,18 @@ static int decide_queues(struct nic_adding *adding, int64_t asked, struct error 
     return 0;
 }
 
-int nic_adding_decide(struct nic_adding *adding, const json_t *given, struct error *error)
+/* From the end to where one was that is plugged again. */
+static void move_to(struct instance *instance, size_t index)
+{
+    struct nic nic = instance->nics[instance->nic_count - 1];
+
+    memmove(&instance->nics[index + 1], &instance->nics[index],
+            (instance->nic_count - 1 - index) * sizeof(nic));
+    instance->nics[index] = nic;
+}
+
+int nic_adding_decide(struct nic_adding *adding, const json_t *given, size_t index,
+                      struct error *error)
 {
     struct plug *plug = &adding->plug;
     struct hotplug *hotplug = plug->hotplug;
@@ -91,7 +102,8 @@ int nic_adding_decide(struct nic_adding *adding, const json_t *given, struct err
     hotplug_move_nicparams(object);
     if (hotplug_slots(hotplug, &plug->slots, error) < 0 || append_nic(hotplug, object, error) < 0)
         return -1;
-    plug->index = hotplug->instance->nic_count - 1;
+    plug->index = index < hotplug->instance->nic_count ? index : hotplug->instance->nic_count - 1;
+    move_to(hotplug->instance, plug->index);
     plug->object = nic_adding_nic(adding)->object;
     if (place(plug, wanted, error) < 0)
         return -1;

@@ -58,8 +58,8 @@ int nic_adding_bring_tap_up(void *plan, struct error *error)
     if (network_write_tap(hotplug->rundir, hotplug->name, adding->tap_index, nic->uuid,
                           adding->tap.name, error) == 0 &&
         open_vhost(adding, error) == 0 &&
-        network_ifup(hotplug->instance, adding->plug.index, adding->tap.name, hotplug->node->path,
-                     hotplug->deadline, error) == 0)
+        network_ifup(hotplug->instance, nic, adding->tap_index, adding->tap.name,
+                     hotplug->node->path, hotplug->deadline, error) == 0)
         return 0;
     struct error second = {0};
     if (nic_adding_take_tap_down(adding, &second) < 0)

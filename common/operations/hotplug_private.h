@@ -67,6 +67,9 @@ int hotplug_check_guest_listens(const struct hotplug *hotplug, const char *what,
  * lost), and there is time. False: QEMU's state can't be known; the first one to hear that gets the error. */
 bool hotplug_recover(struct hotplug *hotplug, struct error *error);
 
+/* From here on the time that was kept for it, when QEMU has no part in what is undone. */
+void hotplug_take_last_time(struct hotplug *hotplug);
+
 /* One QMP command that changes something. On QMP_UNKNOWN hotplug_recover was called: unless `unknown` is set then, the
  * caller can ask what has become of it. */
 enum qmp_outcome hotplug_call(struct hotplug *hotplug, const char *command, json_t *arguments,
@@ -153,10 +156,10 @@ struct removal {
 int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struct error *error);
 
 /* hotplug_nic*.c, for mod-nic: mode, link and vlan that stand at the top go into nicparams; take a NIC away; plug one as an
- * add-nic of this object would. */
+ * add-nic of this object would, as the `index`-th. */
 void hotplug_move_nicparams(json_t *object);
 int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error);
-int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, bool link_down,
+int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, size_t index, bool link_down,
                      struct error *error);
 
 typedef int (*hotplug_action)(struct hotplug *hotplug, struct error *error);

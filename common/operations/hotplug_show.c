@@ -55,7 +55,7 @@ static void check_slots(struct hotplug *hotplug, struct messages *reasons)
 
 static void check_devices(const struct hotplug *hotplug, struct messages *reasons)
 {
-    static const char *const words[] = {"", "being added", "being removed"};
+    static const char *const words[] = {"", "being added", "being removed", "being changed"};
     const struct instance *instance = hotplug->instance;
 
     for (size_t i = 0; i < instance->disk_count + instance->nic_count; i++) {

@@ -16,6 +16,25 @@ enum { BALLOON_PAUSE_MS = 50 };
 
 #define MIB INT64_C(1048576)
 
+/* Record what was changed in the instance, then tell QEMU; which refuses it: the record is as before. Not known: the
+ * record stays, and repeating the command makes it true. Steals the arguments. */
+static int set_recorded(struct hotplug *hotplug, const char *command, json_t *arguments,
+                        struct error *error)
+{
+    struct error second = {0};
+
+    if (hotplug_commit(hotplug, error) < 0) {
+        json_decref(arguments);
+        return -1;
+    }
+    if (hotplug_set(hotplug, command, arguments, error) == 0)
+        return 0;
+    if (error->status == STATUS_INCOMPLETE || hotplug_restore(hotplug, &second) == 0)
+        return -1;
+    error->status = STATUS_INCOMPLETE;
+    return error_append(error, "; %s", second.text);
+}
+
 /* ---- resize-disk ---- */
 
 /* "2048" and "2048M" are MiB, "20G" GiB, "1T" TiB; "+5G" is added to what there is. Bytes; -1: no size. */
@@ -86,15 +105,14 @@ int hotplug_resize_disk(struct hotplug *hotplug, struct error *error)
                                    (long long)(now / MIB), (long long)(wanted / MIB)));
         return 0;
     }
-    if (wanted != now && hotplug_set(hotplug, "block_resize", json_incref(arguments), error) < 0)
+    json_object_set_new(disk->object, "size", memory_json(json_integer(wanted / MIB)));
+    disk_refresh(disk);
+    if (wanted == now ? hotplug_commit(hotplug, error) < 0
+                      : set_recorded(hotplug, "block_resize", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
     /* It has the new size by QEMU's word; this only tells how it was rounded. */
     if (peripheral_backend(hotplug->qmp, id, hotplug->deadline, node, &after, NULL) < 0)
         after = wanted;
-    json_object_set_new(disk->object, "size", memory_json(json_integer(after / MIB)));
-    disk_refresh(disk);
-    if (hotplug_commit(hotplug, error) < 0)
-        return -1;
     hotplug_detail(hotplug, "size", json_integer(after));
     hotplug_text(hotplug, memory_format("disk %s has %lld MiB (before: %lld)", disk->uuid,
                                         (long long)(after / MIB), (long long)(now / MIB)));
@@ -131,25 +149,6 @@ static int wait_for_balloon(struct hotplug *hotplug, int64_t wanted, struct erro
         clock_sleep_ms(BALLOON_PAUSE_MS);
     }
     return now < 0 ? -1 : 0;
-}
-
-/* Record what was changed in the instance, then tell QEMU; which refuses it: the record is as before. Not known: the
- * record stays, and repeating the command makes it true. Steals the arguments. */
-static int set_recorded(struct hotplug *hotplug, const char *command, json_t *arguments,
-                        struct error *error)
-{
-    struct error second = {0};
-
-    if (hotplug_commit(hotplug, error) < 0) {
-        json_decref(arguments);
-        return -1;
-    }
-    if (hotplug_set(hotplug, command, arguments, error) == 0)
-        return 0;
-    if (error->status == STATUS_INCOMPLETE || hotplug_restore(hotplug, &second) == 0)
-        return -1;
-    error->status = STATUS_INCOMPLETE;
-    return error_append(error, "; %s", second.text);
 }
 
 int hotplug_set_memory(struct hotplug *hotplug, struct error *error)
@@ -289,7 +288,7 @@ int hotplug_set_io(struct hotplug *hotplug, struct error *error)
         hotplug_plan_runtime(hotplug);
         return 0;
     }
-    if (hotplug_set(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
+    if (set_recorded(hotplug, "block_set_io_throttle", json_incref(arguments), error) < 0)
         return error_prefix(error, "disk %s", disk->uuid);
-    return hotplug_commit(hotplug, error);
+    return 0;
 }

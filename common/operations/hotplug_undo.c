@@ -9,16 +9,22 @@
 /* For looking and undoing, at least. */
 enum { LAST_MOMENT_MS = 800 };
 
+void hotplug_take_last_time(struct hotplug *hotplug)
+{
+    deadline_t last = clock_deadline(LAST_MOMENT_MS);
+
+    if (!hotplug->recovering)
+        hotplug->deadline = hotplug->end > last ? hotplug->end : last;
+    hotplug->recovering = true;
+}
+
 bool hotplug_recover(struct hotplug *hotplug, struct error *error)
 {
     struct error again = {0};
 
     if (hotplug->unknown)
         return false;
-    deadline_t last = clock_deadline(LAST_MOMENT_MS);
-    if (!hotplug->recovering)
-        hotplug->deadline = hotplug->end > last ? hotplug->end : last;
-    hotplug->recovering = true;
+    hotplug_take_last_time(hotplug);
     if (hotplug->qmp != NULL && qmp_read(hotplug->qmp))
         return true;
     qmp_release(&hotplug->qmp);

@@ -161,7 +161,6 @@ bool inspect_is_live(const json_t *brief)
 
 static json_t *tell_disks(const struct session *session)
 {
-    static const char *const states[] = {"present", "adding", "removing"};
     const struct instance *instance = &session->runtime.instance;
     json_t *list = memory_json(json_array());
 
@@ -172,7 +171,7 @@ static json_t *tell_disks(const struct session *session)
             json_pack("{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:b, s:s}", "index", (int)i, "uuid",
                       disk->uuid, "name", disk->name, "path", disk->path, "uri", disk->uri, "id",
                       json_text(disk->hvinfo, "id"), "read_only", disk->read_only, "state",
-                      states[runtime_device_state(&session->runtime, disk->uuid)]));
+                      runtime_device_state_name(&session->runtime, disk->uuid)));
         if (slot != SLOT_NONE)
             put(one, "slot", json_integer(slot));
         else if (json_member(disk->hvinfo, "scsi-id") != NULL)
@@ -184,7 +183,6 @@ static json_t *tell_disks(const struct session *session)
 
 static json_t *tell_nics(const struct session *session)
 {
-    static const char *const states[] = {"present", "adding", "removing"};
     const struct instance *instance = &session->runtime.instance;
     json_t *list = memory_json(json_array());
     char tap[TAP_NAME_SIZE];
@@ -196,7 +194,7 @@ static json_t *tell_nics(const struct session *session)
             json_pack("{s:i, s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s}", "index", (int)i,
                       "uuid", nic->uuid, "name", nic->name, "mac", nic->mac, "mode", nic->mode_name,
                       "link", nic->link, "ip", nic->ip, "id", json_text(nic->hvinfo, "id"), "state",
-                      states[runtime_device_state(&session->runtime, nic->uuid)]));
+                      runtime_device_state_name(&session->runtime, nic->uuid)));
         if (network_find_tap(session->rundir, instance, i, session->process.pid, tap))
             put(one, "tap", json_string(tap));
         if (slot != SLOT_NONE)

@@ -92,7 +92,7 @@ static int bring_up_nic(struct launch *launch, size_t index, struct error *error
     if (open_vhost(launch, index, error) < 0)
         return -1;
     return later ? 0
-                 : network_ifup(instance, index, tap->name, launch->node->path,
+                 : network_ifup(instance, nic, index, tap->name, launch->node->path,
                                 launch->options->deadline, error);
 }
 

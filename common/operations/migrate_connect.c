@@ -78,8 +78,8 @@ static int check_instance(struct sending *sending, struct error *error)
                                                     : instance->nics[i - instance->disk_count].uuid;
         if (runtime_device_state(runtime, uuid) != DEVICE_PRESENT)
             messages_add(problems,
-                         "device %s is being added or removed; 'kvm-hotplug %s list' shows it",
-                         uuid, sending->name);
+                         "device %s is \"%s\", not present; 'kvm-hotplug %s list' shows it", uuid,
+                         runtime_device_state_name(runtime, uuid), sending->name);
     }
     check_capabilities(sending);
     if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)

@@ -68,7 +68,7 @@ static void set_up_routed(struct session *session, deadline_t deadline, struct m
         if (tap == NULL)
             continue;
         if (network_write_tap(session->rundir, session->name, i, nic->uuid, tap, &error) < 0 ||
-            network_ifup(instance, i, tap, session->node->path, deadline, &error) < 0) {
+            network_ifup(instance, nic, i, tap, session->node->path, deadline, &error) < 0) {
             messages_add(warnings, "nics[%zu]: %s", i, error.text);
             continue;
         }

@@ -35,15 +35,25 @@ void reconcile_drop_nic(struct runtime *runtime, size_t index)
             (instance->nic_count - index) * sizeof(*instance->nics));
 }
 
+/* A NIC that was being changed is set up at the next start by what is recorded. */
+static bool is_half(struct runtime *runtime, const char *uuid)
+{
+    enum device_state state = runtime_device_state(runtime, uuid);
+
+    if (state == DEVICE_CHANGING)
+        runtime_set_device_state(runtime, uuid, DEVICE_PRESENT);
+    return state == DEVICE_ADDING || state == DEVICE_REMOVING;
+}
+
 void reconcile_dead(struct runtime *runtime)
 {
     struct instance *instance = &runtime->instance;
 
     for (size_t i = instance->disk_count; i-- > 0;)
-        if (runtime_device_state(runtime, instance->disks[i].uuid) != DEVICE_PRESENT)
+        if (is_half(runtime, instance->disks[i].uuid))
             reconcile_drop_disk(runtime, i);
     for (size_t i = instance->nic_count; i-- > 0;)
-        if (runtime_device_state(runtime, instance->nics[i].uuid) != DEVICE_PRESENT)
+        if (is_half(runtime, instance->nics[i].uuid))
             reconcile_drop_nic(runtime, i);
 }
 
@@ -97,13 +107,43 @@ static enum verdict judge(struct reconciling *work, const char *uuid, const json
     const char *id = json_text(hvinfo, "id");
     bool exists = false;
 
-    if (state == DEVICE_PRESENT)
+    if (state == DEVICE_PRESENT || state == DEVICE_CHANGING)
         return KEEP;
     if (id != NULL && peripheral_exists(work->qmp, id, work->deadline, &exists, error) < 0)
         return CANT_TELL;
     if (!exists)
         return REMOVE_REMAINS;
     return state == DEVICE_ADDING ? CALL_PRESENT : KEEP;
+}
+
+/* The guest has had its device all the time; what is uncertain is the node's side. Taken down and set up by what is
+ * recorded, which is the old or the new, it is as the record says. What fails is no reason not to go on with other devices,
+ * or to give this NIC a set-up that works. */
+static void finish_change(struct reconciling *work, size_t index)
+{
+    const struct instance *instance = &work->runtime->instance;
+    const struct nic *nic = &instance->nics[index];
+    const char *conf = work->node->path;
+    char tap[TAP_NAME_SIZE];
+    struct error error = {0};
+
+    if (!network_find_tap(work->rundir, instance, index, qmp_peer(work->qmp), tap)) {
+        messages_add(work->notes, "NIC %s: an interrupted change: no tap file tells its interface",
+                     nic->uuid);
+        return;
+    }
+    size_t number = network_index(work->rundir, instance->name, tap);
+    if (network_ifdown(instance, nic, number, tap, false, conf, work->deadline, &error) < 0 ||
+        network_ifup(instance, nic, number, tap, conf, work->deadline, &error) < 0) {
+        messages_add(work->notes,
+                     "NIC %s: an interrupted change could not be finished: %s; the next command "
+                     "tries again, or 'kvm-hotplug %s mod-nic %s' gives it another set-up",
+                     nic->uuid, error.text, instance->name, nic->uuid);
+        return;
+    }
+    messages_add(work->notes, "NIC %s: an interrupted change was finished or undone", nic->uuid);
+    runtime_set_device_state(work->runtime, nic->uuid, DEVICE_PRESENT);
+    work->changed = true;
 }
 
 static void note(struct reconciling *work, const char *kind, const char *uuid, bool present)
@@ -159,6 +199,8 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
     for (size_t i = instance->nic_count; i-- > 0;) {
         const struct nic *nic = &instance->nics[i];
         enum verdict verdict = judge(work, nic->uuid, nic->hvinfo, error);
+        if (runtime_device_state(work->runtime, nic->uuid) == DEVICE_CHANGING)
+            finish_change(work, i);
         if (verdict == CANT_TELL)
             return -1;
         if (verdict == KEEP)

@@ -186,18 +186,23 @@ int runtime_remove(const struct rundir *rundir, const char *name, struct error *
     return file_remove(rundir->fd, file, NULL, error);
 }
 
-static const char *const device_states[] = {"present", "adding", "removing"};
+const char *const runtime_device_states[] = {"present", "adding", "removing", "changing", NULL};
 
 enum device_state runtime_device_state(const struct runtime *runtime, const char *uuid)
 {
     const json_t *devices = json_member(runtime->ours, "devices");
     const char *state = json_text(json_member(devices, uuid), "state");
 
-    for (int i = 0; state != NULL && i < 3; i++) {
-        if (strcmp(device_states[i], state) == 0)
+    for (int i = 0; state != NULL && runtime_device_states[i] != NULL; i++) {
+        if (strcmp(runtime_device_states[i], state) == 0)
             return (enum device_state)i;
     }
     return DEVICE_PRESENT;
+}
+
+const char *runtime_device_state_name(const struct runtime *runtime, const char *uuid)
+{
+    return runtime_device_states[runtime_device_state(runtime, uuid)];
 }
 
 void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum device_state state)
@@ -210,7 +215,7 @@ void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum de
     if (device == NULL)
         check_set(devices, uuid, device = json_object());
     if (state != DEVICE_PRESENT)
-        check_set(device, "state", json_string(device_states[state]));
+        check_set(device, "state", json_string(runtime_device_states[state]));
     else
         json_object_del(device, "state");
     if (json_object_size(device) == 0)

@@ -14,7 +14,6 @@
 
 static void read_device_states(const struct check *check, const json_t *ours)
 {
-    static const char *const states[] = {"present", "adding", "removing", NULL};
     const json_t *devices = check_object(check, ours, "devices");
     const char *key;
     json_t *device;
@@ -27,7 +26,8 @@ static void read_device_states(const struct check *check, const json_t *ours)
         if (!text_is_uuid(key) || !json_is_object(device))
             check_fail(check, place, device, "must be an object by the uuid of a device");
         else
-            check_choice(&(struct check){prefix, check->problems}, device, "state", states);
+            check_choice(&(struct check){prefix, check->problems}, device, "state",
+                         runtime_device_states);
     }
 }
 

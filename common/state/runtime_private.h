@@ -11,7 +11,9 @@
 
 enum { RUNTIME_VERSION = 1 };
 
-extern const char *const runtime_state_names[]; /* in the order of the enum, NULL-terminated */
+/* In the order of their enums, NULL-terminated. */
+extern const char *const runtime_state_names[];
+extern const char *const runtime_device_states[];
 
 /* One file on its way in. */
 struct reading {

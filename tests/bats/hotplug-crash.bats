@@ -27,6 +27,10 @@ killed() { # EVERY SCENARIO
     killed 13 del-disk-scsi
 }
 
+@test "killed at its system calls, mod-nic is finished or undone, and the NIC is set up" {
+    killed 13 mod-nic
+}
+
 @test "killed at its system calls, change-cdrom leaves one medium and nothing beside it" {
     killed 13 change-cdrom
 }

@@ -6,25 +6,6 @@
 load helper
 load pretend
 
-NEW=44444444-2573-4112-8b0a-000000000000
-
-hotplug() { # STATUS ACTION…
-    local wanted=$1
-    shift
-    suite kvm-hotplug web1 "$@"
-    expect_status "$wanted"
-}
-
-sent() { # the commands that change something, in their order; "-" is what ends one that was only prepared
-    jq -r .execute "$TEST_DIR/commands" | grep -v -E '^(query-|qom-list|-$)' || true
-}
-
-expect_unchanged() {
-    cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime" || fail "the runtime file has changed"
-    expect_equal "$(ls -A "$RUN_DIR/conf")" web1.runtime
-    expect_equal "$(jq -S . "$TEST_DIR/state")" "$(jq -S . "$TEST_DIR/state.before")"
-}
-
 # The first disk is nowhere any more, the other one and all that belongs to it is.
 expect_gone() {
     expect_equal "$(jq -r '.[3][][0].uuid' "$RUN_DIR/conf/web1.runtime")" "$TWO"

@@ -2,11 +2,15 @@
 # shellcheck shell=bash
 # A server in the place of an instance's QEMU, for what a real one does on a bad day:  load helper; load pretend
 #
-#     pretend RULE…       an instance web1 with the disks $ONE and $TWO, and tests/fake/fake-qmp that follows the rules
-#     $TEST_DIR/commands  what it was told; /state what it has, /state.before and /runtime as they were at first
+#     pretend RULE…           an instance web1 with the disks $ONE and $TWO, and tests/fake/fake-qmp that follows the rules
+#     $TEST_DIR/commands      what it was told; /state what it has, /state.before and /runtime as they were at first
+#     hotplug STATUS ACTION…  kvm-hotplug, which must end with this
+#     sent, expect_unchanged  what it was told to change; runtime file and server are as they were
 
 ONE=11111111-2573-4112-8b0a-000000000000
 TWO=22222222-2573-4112-8b0a-000000000000
+# shellcheck disable=SC2034
+NEW=44444444-2573-4112-8b0a-000000000000
 
 # What the server has from the start: what the runtime file says.
 plugged() {
@@ -35,4 +39,20 @@ pretend() { # RULE…
         '.[4].pid = $pid | .[4].start_time = $start' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/runtime"
     cat "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
     cp "$TEST_DIR/state" "$TEST_DIR/state.before"
+}
+
+hotplug() { # STATUS ACTION…
+    local wanted=$1
+    shift
+    suite kvm-hotplug web1 "$@"
+    expect_status "$wanted"
+}
+
+sent() { # the commands that change something, in their order; "-" is what ends one that was only prepared
+    jq -r .execute "$TEST_DIR/commands" | grep -v -E '^(query-|qom-list|-$)' || true
+}
+
+expect_unchanged() {
+    cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime" || fail "the runtime file has changed"
+    expect_equal "$(jq -S . "$TEST_DIR/state")" "$(jq -S . "$TEST_DIR/state.before")"
 }

@@ -77,7 +77,8 @@ static inline int up(struct nic *nic, const char *tap, const char *conf_dir, str
 {
     char name[] = "web1";
     struct instance instance = {.name = name, .nics = nic, .nic_count = 1};
-    return network_ifup(&instance, 0, tap, conf_dir, clock_deadline(LONG_MS), error);
+    return network_ifup(&instance, &instance.nics[0], 0, tap, conf_dir, clock_deadline(LONG_MS),
+                        error);
 }
 
 static inline int down(const struct nic *nic, const char *tap, const char *conf_dir,

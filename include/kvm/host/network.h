@@ -32,8 +32,9 @@ void network_check(const struct nic *nic, const char *conf_dir, const char *wher
 char *network_describe(const struct nic *nic, const char *conf_dir);
 char *network_describe_down(const struct nic *nic, const char *conf_dir);
 
-int network_ifup(const struct instance *instance, size_t index, const char *tap,
-                 const char *conf_dir, deadline_t deadline, struct error *error);
+/* `index` is that of its tap file. */
+int network_ifup(const struct instance *instance, const struct nic *nic, size_t index,
+                 const char *tap, const char *conf_dir, deadline_t deadline, struct error *error);
 /* `nic` need not be one that the instance has now. `tap` may be gone already: the built-in ifdown then has nothing to do,
  * the custom one is run all the same. */
 int network_ifdown(const struct instance *instance, const struct nic *nic, size_t index,

@@ -2,7 +2,8 @@
 /*
  * Changing the devices of a running instance: what kvm-hotplug does. Every action is a transaction with its intent in
  * the runtime file: "adding" before QEMU is touched, "present" after QEMU shows the device; "removing" before the guest
- * is asked, and the entry goes only when device and backend are proven gone. What an interrupted command left is
+ * is asked, and the entry goes only when device and backend are proven gone; "changing" while a NIC has neither its old
+ * set-up nor its new one. What an interrupted command left is
  * finished or undone by the next one (reconcile.h).
  */
 #ifndef KVM_OPERATIONS_HOTPLUG_H

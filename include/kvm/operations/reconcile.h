@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The runtime file against QEMU: devices that an interrupted command left as "adding" or "removing" are finished or
- * undone. Called by every command that is about to change devices, under the lock.
+ * The runtime file against QEMU: devices that an interrupted command left as "adding", "removing" or "changing" are
+ * finished or undone. Called by every command that is about to change devices, under the lock.
  */
 #ifndef KVM_OPERATIONS_RECONCILE_H
 #define KVM_OPERATIONS_RECONCILE_H
@@ -16,7 +16,8 @@
 
 /*
  * adding: QEMU shows the device → present; else its backend, tap and entry go. removing: QEMU does not show it any more
- * → backend, tap and entry go; else it stays "removing". The runtime is committed when anything changed; `notes` tells
+ * → backend, tap and entry go; else it stays "removing". changing: the NIC's set-up is taken down and brought up as the file has it; what fails
+ * is a note, and it stays "changing". The runtime is committed when anything changed; `notes` tells
  * what was done. What another tool has left of devices that the file does not have any more, block nodes and tap files,
  * goes as well.
  */

@@ -32,7 +32,7 @@ enum runtime_state {
     RUNTIME_FOREIGN, /* no fifth element: another tool wrote the file */
 };
 
-enum device_state { DEVICE_PRESENT, DEVICE_ADDING, DEVICE_REMOVING };
+enum device_state { DEVICE_PRESENT, DEVICE_ADDING, DEVICE_REMOVING, DEVICE_CHANGING };
 
 struct runtime {
     struct instance instance;
@@ -84,6 +84,7 @@ void runtime_release(struct runtime *runtime);
 
 /* ours.devices.UUID.state; DEVICE_PRESENT when nothing is noted. */
 enum device_state runtime_device_state(const struct runtime *runtime, const char *uuid);
+const char *runtime_device_state_name(const struct runtime *runtime, const char *uuid);
 void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum device_state state);
 
 /* [kvm_cmd, nics, hvparams, disks] as loaded and upgraded, for --json; new array of what is the runtime's own, to be

@@ -1,0 +1,152 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+# kvm-hotplug and what it keeps: records that can't be written, a change that was killed, numbers of taps, a lock that is
+# waited for.
+
+load helper
+load pretend
+
+# ifup and ifdown that keep the books: a file for each tap that is set up, with the link it was set up for.
+keep_books() { # [COMMAND in ifup]
+    mkdir "$TEST_DIR/books"
+    printf '#!/bin/sh\necho "up $1 $INTERFACE_INDEX $LINK" >>"%s/calls"\n%s\necho "$LINK" >"%s/books/$1"\n' \
+        "$TEST_DIR" "${1:-}" "$TEST_DIR" >"$CONF_DIR/kvm-ifup-custom"
+    printf '#!/bin/sh\necho "down $1 $INTERFACE_INDEX $LINK" >>"%s/calls"\nrm -f "%s/books/$1"\n' \
+        "$TEST_DIR" "$TEST_DIR" >"$CONF_DIR/kvm-ifdown-custom"
+    chmod 0755 "$CONF_DIR"/kvm-if*-custom
+}
+
+books() {
+    (cd "$TEST_DIR/books" && grep -r . | sort | xargs)
+}
+
+calls() { # since the last time
+    cat "$TEST_DIR/calls"
+    rm "$TEST_DIR/calls"
+}
+
+readonly_conf() {
+    mount --bind "$RUN_DIR/conf" "$RUN_DIR/conf"
+    mount -o remount,bind,ro "$RUN_DIR/conf"
+}
+
+@test "the wait for the lock takes nothing of the time" {
+    local waiting
+    pretend "deleted never"
+    "$BUILD/kvm-hotplug" web1 del-disk "$ONE" --timeout 2 2>"$TEST_DIR/said" 3>&- &
+    waiting=$!
+    wait_until 10 grep -q device_del "$TEST_DIR/commands"
+    hotplug 0 set-io "$TWO" iops=5 --timeout 1 --wait-lock 30
+    wait "$waiting" || true
+}
+
+@test "a record that can't be written: nothing was changed in QEMU, whatever the action" {
+    network br0
+    pretend
+    hotplug 0 add-nic mode=routed ip=10.7.0.2 uuid="$NEW"
+    cp "$TEST_DIR/state" "$TEST_DIR/state.before"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    readonly_conf
+    hotplug 1 set-io "$ONE" iops=5
+    expect_unchanged
+    hotplug 1 resize-disk "$ONE" +1
+    expect_unchanged
+    hotplug 1 set-memory 32
+    hotplug 1 set-link "$NEW" down
+    hotplug 1 del-disk "$ONE"
+    hotplug 1 add-disk path="$(disk new 1)"
+    hotplug 1 mod-nic "$NEW" ip=10.7.0.3
+    hotplug 1 mod-nic "$NEW" mac=aa:00:00:00:00:09
+    expect_unchanged
+}
+
+@test "ifup, ifdown and the tap file have one number of a NIC, also after others were removed" {
+    local first=a1111111-2573-4112-8b0a-000000000001 second=b1111111-2573-4112-8b0a-000000000002
+    network
+    keep_books
+    pretend
+    hotplug 0 add-nic uuid="$first" link=x
+    hotplug 0 add-nic uuid="$second" link=x
+    hotplug 0 del-nic "$first"
+    hotplug 0 add-nic uuid="$NEW" link=x
+    expect_equal "$(calls)" $'up kvma1111111 0 x\nup kvmb1111111 1 x\ndown kvma1111111 0 x\nup kvm44444444 0 x'
+    expect_equal "$(cat "$RUN_DIR/nic/web1/0")" kvm44444444
+    hotplug 0 mod-nic "$NEW" link=y
+    hotplug 0 mod-nic "$second" link=y
+    hotplug 0 del-nic "$NEW"
+    expect_equal "$(calls)" $'down kvm44444444 0 x\nup kvm44444444 0 y\ndown kvmb1111111 1 x\nup kvmb1111111 1 y\ndown kvm44444444 0 y'
+}
+
+@test "mod-nic with another MAC keeps the NIC's place among the others" {
+    local first=a1111111-2573-4112-8b0a-000000000001 nics
+    network
+    keep_books
+    pretend
+    hotplug 0 add-nic uuid="$first" link=x
+    hotplug 0 add-nic uuid="$NEW" link=x
+    hotplug 0 mod-nic 0 mac=aa:00:00:00:00:09 --json
+    expect_json '.[0].index == 0'
+    nics=$(jq -c '[.[1][] | .uuid, .mac]' "$RUN_DIR/conf/web1.runtime")
+    [[ $nics == "[\"$first\",\"aa:00:00:00:00:09\",\"$NEW\","* ]] || fail "NICs: $nics"
+}
+
+# Kills the command when it has come to its N-th script.
+kill_at() { # N, then the action
+    local number=$1
+    shift
+    : >"$TEST_DIR/calls"
+    sed -i "2a [ \$(wc -l <$TEST_DIR/calls) != $number ] || { kill -KILL \$PPID; exit 1; }" "$CONF_DIR"/kvm-if*-custom
+    hotplug 137 "$@"
+    sed -i 3d "$CONF_DIR"/kvm-if*-custom
+}
+
+@test "mod-nic killed between the old set-up and the new one: the next command sets the NIC up" {
+    network
+    keep_books
+    pretend
+    hotplug 0 add-nic uuid="$NEW" link=x
+    kill_at 1 mod-nic "$NEW" link=y
+    hotplug 0 list --json
+    expect_json '.[0].nics[0].state == "changing"'
+    hotplug 0 set-io "$ONE" iops=5
+    expect_error "NIC $NEW: an interrupted change was finished or undone"
+    expect_equal "$(books)" kvm44444444:x
+    hotplug 0 list --json
+    expect_json '.[0].nics[0] | .state == "present" and .link == "x"'
+    kill_at 2 mod-nic "$NEW" link=y
+    expect_equal "$(books)" ""
+    hotplug 0 mod-nic "$NEW" link=z
+    expect_equal "$(books)" kvm44444444:z
+    kill_at 2 mod-nic "$NEW" link=y
+    hotplug 0 set-io "$ONE" iops=6
+    expect_equal "$(books)" kvm44444444:y
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
+}
+
+@test "an interrupted change of a NIC that can't be finished: a warning, and another set-up mends it" {
+    network
+    keep_books '[ "$LINK" != bad ] || exit 7'
+    pretend
+    hotplug 0 add-nic uuid="$NEW" link=x
+    kill_at 2 mod-nic "$NEW" link=bad
+    hotplug 0 set-io "$ONE" iops=5
+    expect_error "ended with exit status 7; the next command tries again, or 'kvm-hotplug web1 mod-nic $NEW' gives it another set-up"
+    hotplug 0 mod-nic "$NEW" link=y
+    expect_equal "$(books)" kvm44444444:y
+    hotplug 0 set-io "$ONE" iops=6
+    expect_no_error "interrupted"
+}
+
+@test "mod-nic whose new set-up hangs or fails: the old one is up again, in the time that was kept" {
+    local words
+    network
+    keep_books 'case $LINK in hangs) sleep 20;; fails) exit 7;; esac'
+    pretend
+    hotplug 0 add-nic uuid="$NEW" link=x
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    for words in fails hangs; do
+        hotplug 1 mod-nic "$NEW" link="$words" --timeout 2
+        expect_equal "$(books)" kvm44444444:x
+        cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime"
+    done
+}
