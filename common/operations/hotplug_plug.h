@@ -3,7 +3,9 @@
  * A device that is being added: what disks and NICs have in common. The plan of add-disk and of add-nic begins with a
  * struct plug, so that the steps here take either as their plan.
  *
- *     plug_choose_slot → plug_record → (the backend) → plug_device → plug_see → plug_record_present
+ *     plug_choose_slot → plug_confirm_slot → plug_record → (the backend) → plug_device → plug_see → plug_record_present
+ *
+ * plug_confirm_slot where the slot was chosen by the runtime alone; plug_prepare_present anywhere behind plug_record.
  */
 #ifndef KVM_OPERATIONS_HOTPLUG_PLUG_H
 #define KVM_OPERATIONS_HOTPLUG_PLUG_H

@@ -212,6 +212,13 @@ qemu_file_is_free() {
     expect_equal "$(sent | grep -c device_add)" 1
 }
 
+@test "a server that reads no command ahead is asked and told one after the other" {
+    pretend 'greeting {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}'
+    hotplug 0 add-disk path="$(disk new 1)" uuid="$NEW"
+    expect_equal "$(jq -r .execute "$TEST_DIR/commands" | xargs)" \
+        "query-migrate query-pci add-fd blockdev-add device_add qom-list"
+}
+
 @test "accepted by QEMU but not there is a failure" {
     pretend "return device_add {}"
     hotplug 1 add-disk path="$(disk new 1)" uuid="$NEW"
