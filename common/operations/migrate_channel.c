@@ -57,8 +57,23 @@ static struct addrinfo *resolve(const char *address, int64_t port, struct error 
     int result = getaddrinfo(address, service, &hints, &list);
     if (result == 0)
         return list;
-    error_set(error, STATUS_USAGE, "%s: %s", address, gai_strerror(result));
+    error_set(error, STATUS_USAGE, "%s: %s; --address gives another name, or the number", address,
+              gai_strerror(result));
     return NULL;
+}
+
+/* By errno. */
+static int tell_unheard(const char *address, int64_t port, struct error *error)
+{
+    int reason = errno;
+
+    error_errno(error, STATUS_FAILED, "listening on %s port %lld (migration address and port)",
+                address, (long long)port);
+    if (reason == EADDRNOTAVAIL)
+        return error_append(error, "; --address gives one that the node has");
+    if (reason == EADDRINUSE)
+        return error_append(error, "; 'ss -ltnp' on that node shows by whom, --port takes another");
+    return -1;
 }
 
 int channel_listen(const char *address, int64_t *port, int *listener, struct error *error)
@@ -79,9 +94,7 @@ int channel_listen(const char *address, int64_t *port, int *listener, struct err
     freeaddrinfo(list);
     if (result < 0 || listen(*listener, CALLERS) < 0 ||
         getsockname(*listener, (struct sockaddr *)&bound, &size) < 0)
-        return error_errno(error, STATUS_FAILED,
-                           "listening on %s port %lld (migration address and port)", address,
-                           (long long)*port);
+        return tell_unheard(address, *port, error);
     *port = bound.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&bound)->sin6_port)
                                         : ntohs(((struct sockaddr_in *)&bound)->sin_port);
     return 0;

@@ -29,6 +29,12 @@ static int attach(struct local *local, struct remote *remote, json_t **answer, s
                       clock_deadline(MIGRATE_ANSWER_MS), answer, error);
 }
 
+/* The --remote of the migration is recorded nowhere, and each recover needs it. */
+static const char *with_remote(const struct local *local)
+{
+    return inplace_is(&local->session.runtime) ? "" : " --remote ...";
+}
+
 static json_t *stage_request(const char *stage, const char *token)
 {
     return memory_json(json_pack("{s:s, s:s*}", "stage", stage, "token", token));
@@ -118,9 +124,10 @@ static int tell_target(struct local *local, const char *done, struct error *erro
         error->status = STATUS_INCOMPLETE;
         error_prefix(error, "%s, but the target does not know", done);
         return error_append(error,
-                            "; 'kvm-migrate %s recover' again, or on %s: kvm-migrate %s abort "
+                            "; 'kvm-migrate %s recover%s' again, or on %s: kvm-migrate %s abort "
                             "--token %s",
-                            local->name, migration_text(runtime, "peer"), local->name, token);
+                            local->name, with_remote(local), migration_text(runtime, "peer"),
+                            local->name, token);
     }
     source_drop_stream(&local->session, clock_deadline(RECOVER_LOOK_MS));
     /* The images are free from here on. */
@@ -255,8 +262,9 @@ static int recover_postcopy(struct local *local, struct error *error)
     if (strstr(error->text, "recover") != NULL)
         return -1;
     return error_append(error,
-                        "; the guest is on both sides, end neither: 'kvm-migrate %s recover' again",
-                        local->name);
+                        "; the guest is on both sides, end neither: 'kvm-migrate %s recover%s' "
+                        "again",
+                        local->name, with_remote(local));
 }
 
 /* QEMU here has ended in post-copy. When the last of the memory had gone, the target says so. */

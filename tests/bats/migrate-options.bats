@@ -79,7 +79,7 @@ listens() { # PORT on b
     kill "$listener"
     expect_status 3
     expect_error "on the target: memory: the guest needs "
-    expect_error "on the target: listening on 10.9.0.2 port 8199 (migration address and port): Address already in use"
+    expect_error "on the target: listening on 10.9.0.2 port 8199 (migration address and port): Address already in use; 'ss -ltnp' on that node shows by whom, --port takes another"
     expect_error "$image"
     expect_error 'there is no bridge br0'
     expect_equal "$(run_state a)" paused
@@ -91,7 +91,7 @@ listens() { # PORT on b
     empty
     migrate a check --address 10.9.0.77
     expect_status 3
-    expect_error "on the target: listening on 10.9.0.77 port 8102 (migration address and port): Cannot assign requested address"
+    expect_error "on the target: listening on 10.9.0.77 port 8102 (migration address and port): Cannot assign requested address; --address gives one that the node has"
     on b expect_nothing_left web1
 }
 

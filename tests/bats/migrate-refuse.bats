@@ -195,6 +195,10 @@ typed() { # TEXT WORD…: is refused as a mistake of who typed it
     suite kvm-migrate web1 cancel
     expect_status 0
     expect_output "cancelled, but nobody drives it: 'kvm-migrate web1 recover' here undoes the rest"
+    suite kvm-migrate web1 recover --remote false
+    expect_status 5
+    expect_error "undone: the guest runs here, but the target does not know"
+    expect_error "; 'kvm-migrate web1 recover --remote ...' again, or on 10.9.0.2: kvm-migrate web1 abort --token "
     suite kvm-migrate web1 recover --remote "$(remote_to b)"
     expect_status 0
     expect_runs_on a
