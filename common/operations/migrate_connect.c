@@ -37,6 +37,38 @@ static int check_there(struct sending *sending, struct error *error)
     return session_check_recorded(session, error);
 }
 
+static bool is_capability(const json_t *list, const char *word)
+{
+    size_t i;
+    json_t *item;
+
+    json_array_foreach (list, i, item) {
+        const char *name = json_text(item, "capability");
+        if (name != NULL && strcmp(name, word) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A slip there would be told by the target's QEMU, when it is to be set. */
+static void check_words(struct sending *sending)
+{
+    AUTO_JSON json_t *list = NULL;
+    AUTO_FREE char *words =
+        memory_copy(hvparams_text(sending->session.runtime.instance.hvparams, "migration_caps"));
+    char *rest = NULL;
+
+    if (words[0] == '\0' || qmp_call(sending->qmp, "query-migrate-capabilities", NULL,
+                                     clock_deadline(SETUP_MS), &list, NULL) != QMP_DONE)
+        return;
+    for (char *word = strtok_r(words, ":", &rest); word != NULL; word = strtok_r(NULL, ":", &rest))
+        if (!is_capability(list, word))
+            messages_add(&sending->problems,
+                         "hvparams.migration_caps: QEMU here has no capability \"%s\"; correct it "
+                         "in the definition or in kvm-defaults.json and start the instance anew",
+                         word);
+}
+
 /* migration_caps is the node's to set, but some words go against what is promised, or don't go together. */
 static void check_capabilities(struct sending *sending)
 {
@@ -81,6 +113,7 @@ static int check_instance(struct sending *sending, struct error *error)
                          "device %s is \"%s\", not present; 'kvm-hotplug %s list' shows it", uuid,
                          runtime_device_state_name(runtime, uuid), sending->name);
     }
+    check_words(sending);
     check_capabilities(sending);
     if (monitor_status(sending->qmp, clock_deadline(SETUP_MS), status, error) < 0)
         return -1;

@@ -204,6 +204,16 @@ typed() { # TEXT WORD…: is refused as a mistake of who typed it
     expect_runs_on a
 }
 
+@test "a capability that QEMU does not have is told by check, and before anything is done" {
+    begin "$BRIDGED | .hvparams.migration_caps = \"xbzrle:xbzrel\""
+    local action
+    for action in check to; do
+        migrate a "$action"
+        expect_refused 3 'hvparams.migration_caps: QEMU here has no capability "xbzrel"'
+        expect_no_error '"xbzrle"'
+    done
+}
+
 @test "what is not known of a migration is not said: a damaged runtime file, a name that is not here" {
     begin
     suite kvm-migrate web1 status
