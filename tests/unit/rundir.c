@@ -279,8 +279,9 @@ TEST(planted_lock, "a planted lock file is refused and its target left alone")
     AUTO_RUNDIR struct rundir rundir = {0};
     CHECK(opens(&rundir, &scratch));
     CHECK(scratch_write(&scratch, "victim", "precious"));
+    CHECK(scratch_write(&scratch, "linked", "precious"));
     CHECK(symlinkat("../../victim", rundir.fd, "lock/web1") == 0);
-    CHECK(linkat(scratch.fd, "victim", rundir.fd, "lock/web2", 0) == 0);
+    CHECK(linkat(scratch.fd, "linked", rundir.fd, "lock/web2", 0) == 0);
     CHECK(mkfifoat(rundir.fd, "lock/web3", 0600) == 0);
     static const char *const names[] = {"web1", "web2", "web3"};
     for (size_t i = 0; i < 3; i++) {
@@ -291,6 +292,7 @@ TEST(planted_lock, "a planted lock file is refused and its target left alone")
         CHECK_NUMBER(lock, -1);
     }
     CHECK(scratch_holds(&scratch, "victim", "precious"));
+    CHECK(scratch_holds(&scratch, "linked", "precious"));
     return true;
 }
 
