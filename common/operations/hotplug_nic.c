@@ -104,6 +104,7 @@ int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, size_t index
     if (nic_adding_decide(&adding, object, index, error) < 0)
         return -1;
     nic_adding_nic(&adding)->link_down = link_down;
+    adding.plug.again = object;
     if (!hotplug->options->dry_run)
         return add(&adding, error);
     tell_plan(&adding);
@@ -167,7 +168,8 @@ static void plan_remains(struct hotplug *hotplug, const struct removal *removal)
     hotplug_plan_hook(hotplug, network_describe_down(nic, hotplug->node->path));
 }
 
-int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error)
+int hotplug_remove_nic(struct hotplug *hotplug, size_t index, const json_t *again,
+                       struct error *error)
 {
     const struct nic *nic = &hotplug->instance->nics[index];
     AUTO_FREE char *uuid = memory_copy(nic->uuid);
@@ -177,6 +179,7 @@ int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *erro
                               .uuid = uuid,
                               .id = id,
                               .index = index,
+                              .again = again,
                               .remains = remove_nic_remains,
                               .plan = plan_remains,
                               .drop = reconcile_drop_nic};
@@ -198,7 +201,7 @@ int hotplug_del_nic(struct hotplug *hotplug, struct error *error)
     if (index < 0)
         return -1;
     AUTO_FREE char *uuid = memory_copy(hotplug->instance->nics[index].uuid);
-    if (hotplug_remove_nic(hotplug, (size_t)index, error) < 0)
+    if (hotplug_remove_nic(hotplug, (size_t)index, NULL, error) < 0)
         return -1;
     if (!hotplug->options->dry_run)
         hotplug_text(hotplug, memory_format("NIC %s removed", uuid));

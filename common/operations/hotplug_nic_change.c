@@ -14,9 +14,9 @@ const char *const hotplug_mod_nic_keys[] = {"mode", "link",    "vlan", "mac",
                                             "ip",   "network", "name", NULL};
 
 /* The NIC's object with the changes in it, as a definition would have it; without its place. */
-static json_t *changed_object(const struct nic *nic, const json_t *changes)
+static json_t *changed_object(const json_t *old, const json_t *changes)
 {
-    json_t *object = memory_json(json_deep_copy(nic->object));
+    json_t *object = memory_json(json_deep_copy(old));
     AUTO_JSON json_t *moved = memory_json(json_deep_copy(changes));
     const char *key;
     json_t *value;
@@ -200,7 +200,7 @@ static int replug(struct hotplug *hotplug, size_t index, const json_t *object, s
     AUTO_JSON json_t *wanted = memory_json(json_deep_copy(object));
 
     json_object_set_new(wanted, "slot", memory_json(json_integer(slot)));
-    if (hotplug_remove_nic(hotplug, index, error) < 0)
+    if (hotplug_remove_nic(hotplug, index, wanted, error) < 0)
         return hotplug->keep ? tell_how_to_plug(hotplug, wanted, error) : -1;
     free(hotplug->before);
     hotplug->before = runtime_text(hotplug->runtime);
@@ -221,7 +221,7 @@ static int plan_replug(struct hotplug *hotplug, size_t index, const json_t *obje
 
     hotplug->vacated = placement_slot(hotplug->instance->nics[index].hvinfo);
     json_object_set_new(wanted, "slot", memory_json(json_integer(hotplug->vacated)));
-    if (hotplug_remove_nic(hotplug, index, error) < 0)
+    if (hotplug_remove_nic(hotplug, index, wanted, error) < 0)
         return -1;
     reconcile_drop_nic(hotplug->runtime, index); /* of the copy in memory */
     return hotplug_plug_nic(hotplug, wanted, index, link_down, error);
@@ -262,17 +262,56 @@ static void check_among_others(struct hotplug *hotplug, size_t index, const stru
     *place = now;
 }
 
+/* An earlier mod-nic has taken it from the guest and was killed before it plugged it again. */
+static bool is_away(const struct hotplug *hotplug)
+{
+    const struct instance *instance = hotplug->instance;
+
+    for (size_t i = 0; i < instance->nic_count; i++)
+        if (hotplug->again != NULL && strcmp(instance->nics[i].uuid, hotplug->subject_uuid) == 0)
+            return false;
+    return hotplug->again != NULL;
+}
+
+static int plug_away(struct hotplug *hotplug, const json_t *changes, struct error *error)
+{
+    AUTO_JSON json_t *object = changed_object(hotplug->again, changes);
+
+    json_object_set_new(object, "uuid", memory_json(json_string(hotplug->subject_uuid)));
+    if (hotplug_plug_nic(hotplug, object, hotplug->again_index, hotplug->again_down, error) < 0) {
+        error->status = STATUS_INCOMPLETE;
+        return tell_how_to_plug(hotplug, object, error);
+    }
+    hotplug_text(hotplug,
+                 memory_format("NIC %s changed: plugged again in its slot", hotplug->subject_uuid));
+    return 0;
+}
+
+/* An object as it stands on standard input may have anything in these places. */
+static int check_changes(const json_t *changes, struct error *error)
+{
+    const json_t *params = json_member(changes, "nicparams");
+
+    if (params != NULL && !json_is_object(params))
+        return error_set(error, STATUS_USAGE, "nicparams: must be an object");
+    return 0;
+}
+
 int hotplug_mod_nic(struct hotplug *hotplug, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
     AUTO_JSON json_t *changes = hotplug_object(hotplug, 1, hotplug_mod_nic_keys, NULL, error);
-    int index = changes == NULL ? -1 : hotplug_find_nic(hotplug, hotplug->arguments[0], error);
 
+    if (changes == NULL || check_changes(changes, error) < 0)
+        return -1;
+    if (is_away(hotplug))
+        return plug_away(hotplug, changes, error);
+    int index = hotplug_find_nic(hotplug, hotplug->arguments[0], error);
     if (index < 0)
         return -1;
     const struct nic *nic = &hotplug->instance->nics[index];
     AUTO_FREE char *uuid = memory_copy(nic->uuid);
-    AUTO_JSON json_t *object = changed_object(nic, changes);
+    AUTO_JSON json_t *object = changed_object(nic->object, changes);
     struct nic checked = {0};
     if (nic_parse(object, "mod-nic", NULL, &checked, &problems) < 0)
         return messages_error(&problems, STATUS_USAGE, error);

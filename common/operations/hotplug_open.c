@@ -146,10 +146,26 @@ static int reconcile(struct hotplug *hotplug, struct error *error)
     return 0;
 }
 
+/* Reconciling drops a NIC that the guest has let go: what is known of it is noted before. */
+static void note_again(struct hotplug *hotplug)
+{
+    const struct instance *instance = hotplug->instance;
+
+    for (size_t i = 0; hotplug->subject_uuid != NULL && i < instance->nic_count; i++) {
+        if (strcmp(instance->nics[i].uuid, hotplug->subject_uuid) != 0)
+            continue;
+        const json_t *again = runtime_device_again(hotplug->runtime, hotplug->subject_uuid);
+        hotplug->again = again != NULL ? memory_json(json_deep_copy(again)) : NULL;
+        hotplug->again_index = i;
+        hotplug->again_down = instance->nics[i].link_down;
+    }
+}
+
 int hotplug_begin(struct hotplug *hotplug, bool may_answer_later, struct error *error)
 {
     bool later = may_answer_later && !reconcile_has_work(hotplug->runtime);
 
+    note_again(hotplug);
     if (!later && (hotplug_check_answers(hotplug, error) < 0 || reconcile(hotplug, error) < 0))
         return -1;
     return keep_what_was(hotplug, error);
@@ -178,6 +194,7 @@ void hotplug_close(struct hotplug *hotplug)
     qmp_release(&hotplug->qmp);
     hotplug_forget_commit(hotplug);
     session_close(&hotplug->session);
+    json_decref(hotplug->again);
     free(hotplug->before);
     free(hotplug->subject_uuid);
     json_decref(hotplug->given);

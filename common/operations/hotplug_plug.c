@@ -113,6 +113,7 @@ int plug_record(void *plan, struct error *error)
     struct plug *plug = plan;
 
     runtime_set_device_state(plug->hotplug->runtime, plug_uuid(plug), DEVICE_ADDING);
+    runtime_set_device_again(plug->hotplug->runtime, plug_uuid(plug), plug->again);
     return hotplug_commit(plug->hotplug, error);
 }
 

@@ -22,6 +22,7 @@ struct plug {
     int slot;        /* SLOT_NONE: not a PCI device */
     bool slot_fixed; /* asked for by the user, or kept: no other will do */
     struct slots slots;
+    const json_t *again; /* it is plugged again, by this object; NULL: for the first time */
     void (*refresh)(struct plug *plug);           /* the views into `object` */
     json_t *(*frontend)(const struct plug *plug); /* for device_add; new reference */
 };

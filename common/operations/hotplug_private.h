@@ -46,7 +46,10 @@ struct hotplug {
     bool touched;  /* something was to be changed: in the file or by QEMU */
     bool goes_on;  /* the time is up, and the guest is still at it */
     int vacated;   /* slot of a device that a dry run took away; 0: none */
-    bool advised;  /* the message says already what to do */
+    json_t *again; /* what a mod-nic that was killed was to plug in place of this NIC; NULL: none */
+    size_t again_index;
+    bool again_down;
+    bool advised; /* the message says already what to do */
 };
 
 /* Lock, live, recorded. `looking`: no lock, query monitor. */
@@ -147,7 +150,7 @@ struct removal {
     const char *what; /* "disk 4f2c…" */
     const char *uuid, *id;
     size_t index;
-    bool keep_entry; /* the device is plugged again in the same command */
+    const json_t *again; /* what is plugged in its place by the same command; NULL: nothing */
     int (*remains)(struct hotplug *hotplug, const struct removal *removal, struct error *error);
     void (*plan)(struct hotplug *hotplug,
                  const struct removal *removal); /* the same, for a dry run */
@@ -158,7 +161,8 @@ int hotplug_remove(struct hotplug *hotplug, const struct removal *removal, struc
 /* hotplug_nic*.c, for mod-nic: mode, link and vlan that stand at the top go into nicparams; take a NIC away; plug one as an
  * add-nic of this object would, as the `index`-th. */
 void hotplug_move_nicparams(json_t *object);
-int hotplug_remove_nic(struct hotplug *hotplug, size_t index, struct error *error);
+int hotplug_remove_nic(struct hotplug *hotplug, size_t index, const json_t *again,
+                       struct error *error);
 int hotplug_plug_nic(struct hotplug *hotplug, const json_t *object, size_t index, bool link_down,
                      struct error *error);
 

@@ -27,6 +27,7 @@ static int mark_removing(void *plan, struct error *error)
 
     removing->asked_before = runtime_device_state(hotplug->runtime, uuid) == DEVICE_REMOVING;
     runtime_set_device_state(hotplug->runtime, uuid, DEVICE_REMOVING);
+    runtime_set_device_again(hotplug->runtime, uuid, removing->removal->again);
     return hotplug_commit(hotplug, error);
 }
 
@@ -112,8 +113,6 @@ static int drop_entry(void *plan, struct error *error)
     const struct removing *removing = plan;
     const struct removal *removal = removing->removal;
 
-    if (removal->keep_entry)
-        return 0;
     removal->drop(removing->hotplug->runtime, removal->index);
     return hotplug_commit(removing->hotplug, error);
 }

@@ -58,6 +58,10 @@ int hotplug_read_given(struct hotplug *hotplug, struct error *error)
     hotplug->given = json_read("-", error);
     if (hotplug->given != NULL && !json_is_object(hotplug->given))
         return error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
+    if (json_object_get(hotplug->given, "hvinfo") != NULL)
+        return error_set(error, STATUS_USAGE,
+                         "hvinfo: can't be given, where a device sits is chosen; \"slot\" of an "
+                         "addition is its PCI slot");
     return hotplug->given != NULL ? 0 : -1;
 }
 

@@ -192,6 +192,19 @@ static int reconcile_disks(struct reconciling *work, struct error *error)
     return 0;
 }
 
+/* mod-nic has taken it from the guest to give it another MAC address, and did not come to plug it again. */
+static void tell_again(const struct reconciling *work, const char *uuid)
+{
+    const json_t *again = runtime_device_again(work->runtime, uuid);
+    AUTO_FREE char *text = again != NULL ? json_compact(again) : NULL;
+
+    if (text != NULL)
+        messages_add(work->notes,
+                     "NIC %s: it was to be plugged again: unless this command does it, "
+                     "'kvm-hotplug %s add-nic -' does with this object: %s",
+                     uuid, work->runtime->instance.name, text);
+}
+
 static int reconcile_nics(struct reconciling *work, struct error *error)
 {
     struct instance *instance = &work->runtime->instance;
@@ -214,6 +227,8 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
                                          work->deadline, error) < 0)
             return error_prefix(error, "NIC %s", nic->uuid);
         note(work, "NIC", nic->uuid, verdict == CALL_PRESENT);
+        if (verdict == REMOVE_REMAINS)
+            tell_again(work, nic->uuid);
         if (verdict == CALL_PRESENT && nic->link_down &&
             qmp_call(work->qmp, "set_link", device_link(nic, false), work->deadline, NULL, error) !=
                 QMP_DONE)

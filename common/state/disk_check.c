@@ -82,6 +82,26 @@ static void check_geometry(const struct disk *disk, const char *driver, const ch
     }
 }
 
+/* QEMU refuses them only when the guest has its disk already (7.2, throttle_is_valid). */
+static void check_limits(const struct disk *disk, const char *where, struct messages *problems)
+{
+    static const char *const totals[] = {"iops", "bps"};
+    static const char *const ends[] = {"", "_rd", "_wr"};
+    const int64_t most = INT64_C(1000000000000000);
+
+    for (size_t i = 0; i < COUNT(totals) * COUNT(ends); i++) {
+        const char *total = totals[i / COUNT(ends)], *end = ends[i % COUNT(ends)];
+        AUTO_FREE char *key = memory_format("%s%s", total, end);
+        const json_t *value = json_member(disk->params, key);
+        int64_t number = json_number(disk->params, key, -1);
+
+        if (value != NULL && (number < 0 || number > most))
+            messages_add(problems, "%s: %s: must be a number from 0 to %" PRId64, where, key, most);
+        if (*end != '\0' && number > 0 && json_number(disk->params, total, 0) > 0)
+            messages_add(problems, "%s: %s: excludes %s, give one of them", where, key, total);
+    }
+}
+
 void disk_check_frontend(const struct instance *instance, const struct disk *disk,
                          const char *where, struct messages *problems)
 {
@@ -90,6 +110,7 @@ void disk_check_frontend(const struct instance *instance, const struct disk *dis
     check_model(instance, disk, where, problems);
     check_mode(disk, driver, where, problems);
     check_geometry(disk, driver, where, problems);
+    check_limits(disk, where, problems);
 }
 
 void media_check(const struct instance *instance, const char *source, struct messages *problems)

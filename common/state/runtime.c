@@ -217,7 +217,25 @@ void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum de
     if (state != DEVICE_PRESENT)
         check_set(device, "state", json_string(runtime_device_states[state]));
     else
-        json_object_del(device, "state");
+        json_object_clear(device);
     if (json_object_size(device) == 0)
         json_object_del(devices, uuid);
+}
+
+const json_t *runtime_device_again(const struct runtime *runtime, const char *uuid)
+{
+    const json_t *again =
+        json_member(json_member(json_member(runtime->ours, "devices"), uuid), "again");
+
+    return json_is_object(again) ? again : NULL;
+}
+
+void runtime_set_device_again(struct runtime *runtime, const char *uuid, const json_t *again)
+{
+    json_t *device = json_member(json_member(runtime->ours, "devices"), uuid);
+
+    if (again != NULL)
+        check_set(device, "again", memory_json(json_deep_copy(again)));
+    else
+        json_object_del(device, "again");
 }

@@ -150,3 +150,53 @@ kill_at() { # N, then the action
         cmp "$TEST_DIR/runtime" "$RUN_DIR/conf/web1.runtime"
     done
 }
+
+expect_plugged() { # UUID MAC SLOT: as the first of two NICs
+    expect_equal "$(jq -c '.[1] | length, (.[0] | .uuid, .mac, .hvinfo.addr)' "$RUN_DIR/conf/web1.runtime" | xargs)" "2 $1 $2 $3"
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
+    expect_equal "$(books | wc -w)" 2
+}
+
+@test "mod-nic with another MAC killed while the NIC is away: the same command plugs it, any other one tells how" {
+    local first=a1111111-2573-4112-8b0a-000000000001
+    network
+    keep_books
+    pretend
+    hotplug 0 add-nic uuid="$first" link=x slot=9
+    hotplug 0 add-nic uuid="$NEW" link=x
+    kill_at 1 mod-nic "$first" mac=aa:00:00:00:00:09
+    hotplug 0 mod-nic "$first" mac=aa:00:00:00:00:09
+    expect_plugged "$first" aa:00:00:00:00:09 0x9
+    kill_at 2 mod-nic 0 mac=aa:00:00:00:00:0a
+    hotplug 0 mod-nic 0 mac=aa:00:00:00:00:0a
+    expect_plugged "$first" aa:00:00:00:00:0a 0x9
+    kill_at 2 mod-nic 0 mac=aa:00:00:00:00:0b
+    hotplug 0 set-io "$ONE" iops=5
+    expect_error "it was to be plugged again"
+    sed -n 's/.*with this object: //p' <<<"$errors" >"$TEST_DIR/object"
+    # shellcheck disable=SC2119
+    suite kvm-hotplug web1 add-nic - <"$TEST_DIR/object"
+    expect_status 0
+    expect_equal "$(jq -c '.[1][1] | .mac, .hvinfo.addr' "$RUN_DIR/conf/web1.runtime" | xargs)" "aa:00:00:00:00:0b 0x9"
+}
+
+@test "limits that QEMU would refuse, and words that have no place, are told before anything is done" {
+    local words path
+    network
+    keep_books
+    pretend
+    path=$(disk new 1)
+    hotplug 0 add-nic uuid="$NEW" link=x
+    cp "$TEST_DIR/state" "$TEST_DIR/state.before"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    for words in "iops=5 iops_rd=3" "bps_wr=1 bps=1" iops=9223372036854775807; do
+        # shellcheck disable=SC2086
+        hotplug 2 add-disk path="$path" $words
+    done
+    for words in '{"path": "PATH", "iops": "5"}' '{"path": "PATH", "hvinfo": {"driver": "virtio-blk-pci", "id": "balloon"}}'; do
+        hotplug 2 add-disk - <<<"${words/PATH/$path}"
+    done
+    hotplug 2 mod-nic 0 - <<<'{"nicparams": 5}'
+    hotplug 2 mod-nic 0 - <<<'{"hvinfo": {"id": "other"}}'
+    expect_unchanged
+}

@@ -84,6 +84,10 @@ void runtime_release(struct runtime *runtime);
 
 /* ours.devices.UUID.state; DEVICE_PRESENT when nothing is noted. */
 enum device_state runtime_device_state(const struct runtime *runtime, const char *uuid);
+/* ours.devices.UUID.again, beside a state: the object of the NIC that is to be plugged in its place (NULL: none). Kept
+ * until the device is present or gone. Borrowed; the setter takes a reference. */
+const json_t *runtime_device_again(const struct runtime *runtime, const char *uuid);
+void runtime_set_device_again(struct runtime *runtime, const char *uuid, const json_t *again);
 const char *runtime_device_state_name(const struct runtime *runtime, const char *uuid);
 void runtime_set_device_state(struct runtime *runtime, const char *uuid, enum device_state state);
 
