@@ -139,8 +139,6 @@ static int prepare(const struct options *options, const struct cli_arguments *wo
         return -1;
     if (job->files.count == 0) /* nothing to do, but it may be a slip */
         log_warning("%s: there is no definition (*.json) in it", directory);
-    if (definitions_read(job->files.names, job->files.count, &job->definitions, error) < 0)
-        return -1;
     job->start = (struct start_options){
         .run_dir = options->common.run_dir,
         .paused = options->paused,
@@ -150,7 +148,8 @@ static int prepare(const struct options *options, const struct cli_arguments *wo
         .wait_lock_ms = options->common.wait_lock_ms,
         .observe = log_step,
     };
-    return 0;
+    return definitions_read(job->files.names, job->files.count,
+                            clock_deadline(job->start.timeout_ms), &job->definitions, error);
 }
 
 /* ---- --adopt ---- */

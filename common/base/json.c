@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -75,15 +76,32 @@ json_t *json_parse(const char *bytes, size_t length, const char *source, struct 
     return json_incref(value);
 }
 
+/* False with errno: the time is up. A person at a terminal has all the time. */
+static bool wait_for_input(int descriptor, deadline_t deadline)
+{
+    struct pollfd poller = {descriptor, POLLIN, 0};
+
+    if (isatty(descriptor))
+        return true;
+    while (poll(&poller, 1, clock_poll_ms(deadline)) <= 0)
+        if (clock_passed(deadline)) {
+            errno = ETIMEDOUT;
+            return false;
+        }
+    return true;
+}
+
 /* Whole content of a descriptor, at most JSON_FILE_MAX bytes; -1 with errno (EFBIG: larger). */
-static ssize_t read_all(int descriptor, char *bytes)
+static ssize_t read_all(int descriptor, char *bytes, deadline_t deadline)
 {
     size_t length = 0;
     for (;;) {
+        if (!wait_for_input(descriptor, deadline))
+            return -1;
         ssize_t got = read(descriptor, bytes + length, JSON_FILE_MAX + 1 - length);
         if (got == 0)
             return (ssize_t)length;
-        if (got < 0 && errno != EINTR)
+        if (got < 0 && errno != EINTR && errno != EAGAIN)
             return -1;
         length += got > 0 ? (size_t)got : 0;
         if (length > JSON_FILE_MAX) {
@@ -93,13 +111,13 @@ static ssize_t read_all(int descriptor, char *bytes)
     }
 }
 
-json_t *json_read(const char *path, struct error *error)
+json_t *json_read(const char *path, deadline_t deadline, struct error *error)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     const char *source = is_stdin ? "stdin" : path;
     AUTO_CLOSE int file = -1;
     if (!is_stdin) {
-        file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         struct stat status;
         if (file < 0 || fstat(file, &status) < 0) {
             error_errno(error, STATUS_USAGE, "%s: open", source);
@@ -111,9 +129,14 @@ json_t *json_read(const char *path, struct error *error)
         }
     }
     AUTO_FREE char *bytes = memory_zeroed(JSON_FILE_MAX + 1, 1);
-    ssize_t length = read_all(is_stdin ? STDIN_FILENO : file, bytes);
+    ssize_t length = read_all(is_stdin ? STDIN_FILENO : file, bytes, deadline);
     if (length < 0 && errno == EFBIG) {
         error_set(error, STATUS_USAGE, "%s: larger than 1 MiB", source);
+        return NULL;
+    }
+    if (length < 0 && errno == ETIMEDOUT) {
+        error_set(error, STATUS_TIMEOUT,
+                  "%s: its end has not come in time: who writes to that pipe?", source);
         return NULL;
     }
     if (length < 0) {

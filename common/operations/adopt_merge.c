@@ -118,7 +118,7 @@ static json_t *read_definition(struct adopt *adopt, struct error *error)
 {
     AUTO_MESSAGES struct messages problems = {0};
     AUTO_INSTANCE struct instance instance = {0};
-    AUTO_JSON json_t *given = json_read(adopt->options->definition, error);
+    AUTO_JSON json_t *given = json_read(adopt->options->definition, adopt->deadline, error);
 
     if (given == NULL)
         return NULL;

@@ -7,12 +7,12 @@
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 
-static void read_one(const char *file, struct definition *definition)
+static void read_one(const char *file, deadline_t deadline, struct definition *definition)
 {
     struct error error = {0};
 
     definition->source = strcmp(file, "-") == 0 ? "stdin" : file;
-    definition->document = json_read(file, &error);
+    definition->document = json_read(file, deadline, &error);
     if (definition->document == NULL) {
         definition->fault = memory_zeroed(1, sizeof(*definition->fault));
         *definition->fault = error;
@@ -50,8 +50,8 @@ static int check_once(const struct definitions *definitions, size_t place, json_
     return 0;
 }
 
-int definitions_read(const char *const *files, size_t count, struct definitions *definitions,
-                     struct error *error)
+int definitions_read(const char *const *files, size_t count, deadline_t deadline,
+                     struct definitions *definitions, struct error *error)
 {
     AUTO_JSON json_t *seen = memory_json(json_object());
 
@@ -60,7 +60,7 @@ int definitions_read(const char *const *files, size_t count, struct definitions 
     if (check_input(files, count, error) < 0)
         return -1;
     for (size_t i = 0; i < count; i++)
-        read_one(files[i], &definitions->items[i]);
+        read_one(files[i], deadline, &definitions->items[i]);
     for (size_t i = 0; i < count; i++)
         if (check_once(definitions, i, seen, error) < 0)
             return -1;

@@ -128,9 +128,8 @@ static int run_with_hooks(struct hotplug *hotplug, int index, hotplug_action run
                                   .deadline = hotplug->deadline};
 
     int hooks = operation_hooks_pre(&operation, error);
-    if (hooks > 0)
-        qmp_forget_ahead(hotplug->qmp); /* asked before they ran */
-    if (hooks < 0 || run(hotplug, error) < 0)
+    if (hooks < 0 || (hooks > 0 && hotplug_check_again(hotplug, error) < 0) ||
+        run(hotplug, error) < 0)
         return -1;
     qmp_release(&hotplug->qmp);
     session_unlock(&hotplug->session);

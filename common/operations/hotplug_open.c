@@ -136,6 +136,13 @@ int hotplug_check_answers(struct hotplug *hotplug, struct error *error)
     return 0;
 }
 
+int hotplug_check_again(struct hotplug *hotplug, struct error *error)
+{
+    qmp_forget_ahead(hotplug->qmp);
+    hotplug->answered = false;
+    return hotplug_check_answers(hotplug, error);
+}
+
 static int reconcile(struct hotplug *hotplug, struct error *error)
 {
     hotplug->touched = true; /* for as long as that works */

@@ -60,6 +60,8 @@ int hotplug_open(struct hotplug *hotplug, bool looking, struct error *error);
 int hotplug_begin(struct hotplug *hotplug, bool may_answer_later, struct error *error);
 /* Not migrating, by the answers to what was asked with the connection; looked at once. */
 int hotplug_check_answers(struct hotplug *hotplug, struct error *error);
+/* Asked anew, after something that took its time. */
+int hotplug_check_again(struct hotplug *hotplug, struct error *error);
 void hotplug_close(struct hotplug *hotplug);
 
 /* The guest must be able to hear an unplug request: running. */

@@ -55,7 +55,7 @@ int hotplug_read_given(struct hotplug *hotplug, struct error *error)
 
     if (hotplug->count != first + 1 || strcmp(hotplug->arguments[first], "-") != 0)
         return 0;
-    hotplug->given = json_read("-", error);
+    hotplug->given = json_read("-", hotplug->deadline, error);
     if (hotplug->given != NULL && !json_is_object(hotplug->given))
         return error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
     if (json_object_get(hotplug->given, "hvinfo") != NULL)

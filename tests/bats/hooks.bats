@@ -187,3 +187,18 @@ END
     suite kvm-info --json web1
     expect_json '.[0].disks | length == 1'
 }
+
+@test "what a hook has seen begin is asked for again before a device is touched" {
+    local before
+    suite kvm-start "$(empty_definition web1)"
+    expect_status 0
+    socat -u "UNIX-LISTEN:$TEST_DIR/sink" OPEN:/dev/null 3>&- &
+    wait_until 10 test -S "$TEST_DIR/sink"
+    hook kvm-hotplug-pre.d migrate <<<"printf '%s\\n' 'migrate_set_parameter max-bandwidth 4k' 'migrate -d unix:$TEST_DIR/sink' |
+        socat -t 2 - UNIX-CONNECT:$RUN_DIR/ctrl/web1.monitor >/dev/null"
+    before=$(cat "$RUN_DIR/conf/web1.runtime")
+    suite kvm-hotplug web1 add-disk "path=$(disk one 8)"
+    expect_status 3
+    expect_error "a migration is in progress ("
+    expect_equal "$(cat "$RUN_DIR/conf/web1.runtime")" "$before"
+}

@@ -246,7 +246,7 @@ TEST(contract, "what is written for every golden definition keeps Ganeti's contr
 static bool is_written(const char *path)
 {
     struct error error = {0};
-    AUTO_JSON json_t *file = json_read(path, &error);
+    AUTO_JSON json_t *file = json_read(path, DEADLINE_NEVER, &error);
     const char *named = json_string_value(only_value(json_array_get(file, 0), "-name"));
     AUTO_FREE char *bytes = json_dumps(file, 0);
     AUTO_RUNTIME struct runtime runtime = {0};

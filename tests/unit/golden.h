@@ -176,7 +176,7 @@ static inline bool golden_load(const char *path, struct golden *golden)
 
     *golden = (struct golden){0};
     golden->name = memory_format("%.*s", (int)(strlen(slash + 1) - strlen(".json")), slash + 1);
-    golden->file = json_read(path, &error);
+    golden->file = json_read(path, DEADLINE_NEVER, &error);
     if (golden->file == NULL) {
         printf("# %s\n", error.text);
         return false;

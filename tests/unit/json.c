@@ -2,7 +2,10 @@
 #include "unit.h"
 #include "scratch.h"
 
+#include <fcntl.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
 
@@ -109,25 +112,43 @@ TEST(files, "a definition is read from a file or a pipe, nothing else")
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
     AUTO_FREE char *path = memory_format("%s/web1.json", scratch.path);
     struct error error = {0};
-    CHECK(json_read(path, &error) == NULL);
+    CHECK(json_read(path, DEADLINE_NEVER, &error) == NULL);
     CHECK_NUMBER(error.status, STATUS_USAGE);
     CHECK_HAS(error.text, "No such file");
     CHECK(scratch_write(&scratch, "web1.json", "{\"name\": \"web1\"}\n"));
-    AUTO_JSON json_t *value = json_read(path, &error);
+    AUTO_JSON json_t *value = json_read(path, DEADLINE_NEVER, &error);
     CHECK_TEXT(json_text(value, "name"), "web1");
     CHECK(scratch_write(&scratch, "web1.json", "{\"name\": \n"));
-    CHECK(json_read(path, &error) == NULL);
+    CHECK(json_read(path, DEADLINE_NEVER, &error) == NULL);
     CHECK_NUMBER(error.status, STATUS_USAGE);
-    CHECK(json_read(scratch.path, &error) == NULL);
+    CHECK(json_read(scratch.path, DEADLINE_NEVER, &error) == NULL);
     CHECK_HAS(error.text, "neither a regular file nor a pipe");
 
     int ends[2];
     CHECK(pipe(ends) == 0);
     CHECK(write(ends[1], "[1,2]", 5) == 5 && close(ends[1]) == 0);
     AUTO_FREE char *pipe_path = memory_format("/proc/self/fd/%d", ends[0]);
-    AUTO_JSON json_t *piped = json_read(pipe_path, &error);
+    AUTO_JSON json_t *piped = json_read(pipe_path, DEADLINE_NEVER, &error);
     close(ends[0]);
     CHECK_NUMBER(json_array_size(piped), 2);
+    return true;
+}
+
+TEST(slow_pipes, "a pipe without an end, or without a writer, is given up at the deadline")
+{
+    AUTO_SCRATCH struct scratch scratch = scratch_begin();
+    AUTO_FREE char *path = memory_format("%s/fifo", scratch.path);
+    struct error error = {0};
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK(json_read(path, clock_deadline(50), &error) == NULL);
+    CHECK_NUMBER(error.status, STATUS_TIMEOUT);
+    CHECK_HAS(error.text, "who writes to that pipe?");
+    int writer = open(path, O_RDWR | O_CLOEXEC); /* and nothing comes */
+    CHECK(writer >= 0 && json_read(path, clock_deadline(50), &error) == NULL);
+    CHECK_NUMBER(error.status, STATUS_TIMEOUT);
+    CHECK(write(writer, "[1]", 3) == 3 && json_read(path, clock_deadline(50), &error) == NULL);
+    CHECK_NUMBER(error.status, STATUS_TIMEOUT);
+    close(writer);
     return true;
 }
 
@@ -138,10 +159,10 @@ TEST(large_files, "a file of more than 1 MiB is refused")
     CHECK(scratch_write(&scratch, "big", "1"));
     CHECK(truncate(path, 1024 * 1024 + 1) == 0);
     struct error error = {0};
-    CHECK(json_read(path, &error) == NULL);
+    CHECK(json_read(path, DEADLINE_NEVER, &error) == NULL);
     CHECK_HAS(error.text, "larger than 1 MiB");
     return true;
 }
 
 UNIT_MAIN(UNIT(places), UNIT(secrets), UNIT(strictness), UNIT(levels), UNIT(getters), UNIT(compact),
-          UNIT(files), UNIT(large_files))
+          UNIT(files), UNIT(slow_pipes), UNIT(large_files))

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stddef.h>
 #include <jansson.h>
+#include "kvm/base/clock.h"
 #include "kvm/base/error.h"
 
 /* Strict: one value, UTF-8, no duplicate keys, no NUL, at most 64 levels. `source` names it in the
@@ -20,8 +21,8 @@
 json_t *json_parse(const char *bytes, size_t length, const char *source, struct error *error);
 
 /* A file given by an operator (definition, node defaults): regular file or pipe, ≤ 1 MiB; "-" is
- * stdin. STATUS_USAGE. */
-json_t *json_read(const char *path, struct error *error);
+ * stdin. STATUS_USAGE; STATUS_TIMEOUT when a pipe, but for a terminal, has not ended by the deadline. */
+json_t *json_read(const char *path, deadline_t deadline, struct error *error);
 
 const char *json_text(const json_t *object, const char *key); /* NULL when absent; borrowed */
 int64_t json_number(const json_t *object, const char *key, int64_t otherwise);

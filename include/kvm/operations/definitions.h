@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <jansson.h>
+#include "kvm/base/clock.h"
 #include "kvm/base/error.h"
 #include "kvm/state/node.h"
 
@@ -24,8 +25,8 @@ struct definitions {
 
 /* `files` are paths or "-". What can't be read is told with its own result, and is no failure here; two of one instance are
  * (STATUS_USAGE). To be released in both cases. */
-int definitions_read(const char *const *files, size_t count, struct definitions *definitions,
-                     struct error *error);
+int definitions_read(const char *const *files, size_t count, deadline_t deadline,
+                     struct definitions *definitions, struct error *error);
 void definitions_release(struct definitions *definitions);
 
 /*
