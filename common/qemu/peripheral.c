@@ -343,6 +343,7 @@ int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phas
                                        "postcopy-paused",
                                        "postcopy-recover",
                                        "postcopy-recover-setup"};
+    static const char *const idle[] = {"none", "completed", "failed", "cancelled"};
     AUTO_JSON json_t *reply = NULL;
 
     *phase = NULL;
@@ -350,8 +351,13 @@ int peripheral_migration(struct qmp *qmp, deadline_t deadline, const char **phas
         return -1;
     const char *status = json_text(reply, "status");
     *ever = json_object_size(reply) > 0; /* one that is expected has an address and no status */
+    if (status != NULL)
+        *phase = "in a way that is not known here"; /* a newer QEMU has more of them */
     for (size_t i = 0; status != NULL && i < COUNT(busy); i++)
         if (strcmp(status, busy[i]) == 0)
             *phase = busy[i];
+    for (size_t i = 0; status != NULL && i < COUNT(idle); i++)
+        if (strcmp(status, idle[i]) == 0)
+            *phase = NULL;
     return 0;
 }

@@ -200,3 +200,10 @@ expect_plugged() { # UUID MAC SLOT: as the first of two NICs
     hotplug 2 mod-nic 0 - <<<'{"hvinfo": {"id": "other"}}'
     expect_unchanged
 }
+
+@test "a migration in a state that only a newer QEMU has is one that is in progress" {
+    pretend 'return query-migrate {"status": "postcopy-device"}'
+    hotplug 3 add-disk path="$(disk new 1)"
+    expect_error "a migration is in progress (in a way that is not known here)"
+    expect_unchanged
+}
