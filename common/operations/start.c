@@ -19,6 +19,7 @@ struct start {
     struct rundir rundir;
     struct instance instance;
     bool uuid_given;
+    bool has_rests; /* of an earlier run; for a dry run */
     deadline_t deadline;
     struct result *result;
 };
@@ -141,7 +142,10 @@ static int start_dry(struct start *start, struct error *error)
     operation_hooks_describe(start->node, OPERATION_START,
                              json_member(start->result->detail, "hooks"));
     set_detail(start, "definition", instance_json(&start->instance));
-    set_text(start, memory_copy("would be started"));
+    set_text(start, memory_format("would be started%s",
+                                  start->has_rests
+                                      ? "; what an earlier run left would be cleaned up before"
+                                      : ""));
     return 0;
 }
 
@@ -213,6 +217,7 @@ static int look(struct start *start, bool *live, struct error *error)
     if (!start->options->dry_run)
         return 0;
     *live = *live && !session_is_unstarted(&session, start->deadline);
+    start->has_rests = !*live && session.has_files;
     return *live ? start_live(start, &session, error) : check_dead(&session, error);
 }
 

@@ -249,6 +249,8 @@ calls() { # ifup|ifdown: how often
     pid=$(qemu_pid web1)
     kill -KILL "$pid"
     wait_until 10 process_is_gone "$pid"
+    suite kvm-start --dry-run "$file"
+    expect_output "web1: would be started; what an earlier run left would be cleaned up before"
     start_paused "$file"
     expect_output "cleaned up before"
     [[ $(qemu_pid web1) != "$pid" ]]
