@@ -189,7 +189,7 @@ TEST(ahead_in_part, "of commands that were sent ahead in part none is said to ha
     int end = -1;
     AUTO_QMP struct qmp *qmp = greeted_by_nobody(true, &end);
     AUTO_CLOSE int server = end;
-    CHECK(qmp != NULL);
+    CHECK(qmp != NULL && server >= 0);
     AUTO_FREE char *text = memory_zeroed(SIZE + 1, 1);
     memset(text, 'x', SIZE);
     const struct qmp_request requests[] = {{"cont", NULL},
