@@ -378,7 +378,7 @@ qemu_file_is_free() {
     { until [[ -s $TEST_DIR/typed || ! -e $TEST_DIR ]]; do sleep 0.05; done; cat "$TEST_DIR/typed"; } 3>&- |
         "$BUILD/kvm-hotplug" web1 add-disk - --timeout 5 >"$TEST_DIR/said" 2>&1 3>&- &
     typing=$!
-    wait_until 10 grep -q '^0 0x0 ' "/proc/$typing/syscall" # read(0, …
+    wait_until 10 grep -q '^7 ' "/proc/$typing/syscall" # poll: for its input, there is nothing else yet
     hotplug 0 set-io "$ONE" iops=3
     expect_equal "$(jq -r 'select(.execute == "query-pci").n' "$TEST_DIR/commands")" ""
     jq -n --arg path "$(disk new 1)" --arg uuid "$NEW" '{$path, $uuid}' >"$TEST_DIR/typed"
