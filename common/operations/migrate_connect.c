@@ -123,9 +123,10 @@ static int check_instance(struct sending *sending, struct error *error)
                      resume_reason(status) != NULL ? "; 'kvm-start --resume " : "",
                      resume_reason(status) != NULL ? sending->name : "",
                      resume_reason(status) != NULL ? "' lets it go on" : "");
-    /* Somebody may have paused it without us: so it stays, there and on the way back. Once it is being sent, it was us. */
-    if (stands && migration_phase_of(runtime) == PHASE_NONE)
-        sending->session.runtime.state = RUNTIME_PAUSED;
+    /* Somebody may have paused it without us, or let it go on: so it stays, there and on the way back. Once it is being
+     * sent, it was us. */
+    if (migration_phase_of(runtime) == PHASE_NONE && (stands || runtime->state == RUNTIME_PAUSED))
+        sending->session.runtime.state = stands ? RUNTIME_PAUSED : RUNTIME_RUNNING;
     return 0;
 }
 

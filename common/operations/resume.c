@@ -12,8 +12,8 @@
 #include "kvm/qemu/monitor.h"
 #include "kvm/qemu/peripheral.h"
 
-/* In which a request that fails again has failed: it is repeated as soon as the CPUs run. */
-enum { RELAPSE_MS = 500 };
+/* RELAPSE_MS: in which a request that fails again has failed; it is repeated as soon as the CPUs run. */
+enum { RELAPSE_MS = 500, STATUS_MS = 1000 };
 
 struct resume {
     const struct rundir *rundir;
@@ -64,6 +64,22 @@ static int check_session(const struct resume *resume, struct error *error)
     return session_check_recorded(session, error) < 0 ? -1 : session_check_settled(session, error);
 }
 
+/* What neither "cont" nor a reset is right for. NULL: any other status. */
+static const char *why_not(const char *status)
+{
+    static const char *const reasons[][2] = {
+        {"inmigrate", "waits for a migration that brings it: who began it lets it go on"},
+        {"postmigrate", "was migrated away: it may run elsewhere"},
+        {"finish-migrate", "is being migrated away: who began it lets it go on"},
+        {"suspended", "has put itself to sleep: its own means wake it"},
+    };
+
+    for (size_t i = 0; i < COUNT(reasons); i++)
+        if (strcmp(reasons[i][0], status) == 0)
+            return reasons[i][1];
+    return NULL;
+}
+
 /* A migration of which no runtime file tells is another tool's. */
 static int check_guest(const struct resume *resume, struct error *error)
 {
@@ -78,6 +94,11 @@ static int check_guest(const struct resume *resume, struct error *error)
                          phase);
     if (resume_reason(resume->status) != NULL)
         return 0;
+    if (why_not(resume->status) != NULL)
+        return error_set(
+            error, STATUS_STATE,
+            "the guest is \"%s\", it %s; 'kvm-info --events %s' shows how it came to that",
+            resume->status, why_not(resume->status), resume->name);
     return error_set(
         error, STATUS_STATE,
         "the guest is \"%s\" and can't go on; 'kvm-info --events %s' shows how it came "
@@ -99,8 +120,13 @@ static char *event_word(const json_t *event, const char *key)
     return word != NULL ? text_escape(word, strlen(word)) : memory_copy("?");
 }
 
+/* NULL: QEMU has not told more of it yet. */
 static int fail_relapse(const json_t *event, struct error *error)
 {
+    if (event == NULL)
+        return error_set(error, STATUS_FAILED,
+                         "an I/O error has paused it again; mend that, then repeat the command");
+
     AUTO_FREE char *node = event_word(event, "node-name");
     AUTO_FREE char *operation = event_word(event, "operation");
     AUTO_FREE char *reason = event_word(event, "reason");
@@ -111,25 +137,58 @@ static int fail_relapse(const json_t *event, struct error *error)
                      node, operation, reason);
 }
 
-static int let_go_on(struct resume *resume, struct error *error)
+/* QEMU 10 holds an event back that comes soon after another one, so the status decides; but behind an event that it has
+ * sent it stops the CPUs only in a moment. */
+static int check_relapse(struct resume *resume, struct error *error)
+{
+    deadline_t until = clock_earlier(clock_deadline(RELAPSE_MS), resume->deadline);
+    AUTO_JSON json_t *event =
+        qmp_wait_event(resume->qmp, "BLOCK_IO_ERROR", stops, NULL, until, NULL);
+    char status[32];
+
+    if (event != NULL)
+        return fail_relapse(event, error);
+    if (monitor_status(resume->qmp, clock_deadline(STATUS_MS), status, error) < 0)
+        return error_append(error,
+                            "; it was let go on, and whether it still runs is not known: "
+                            "'kvm-info %s' shows it",
+                            resume->name);
+    return strcmp(status, "io-error") == 0 ? fail_relapse(NULL, error) : 0;
+}
+
+static int record_running(struct resume *resume, struct error *error)
 {
     struct runtime *runtime = &resume->session.runtime;
-    bool lost, had_error = strcmp(resume->status, "io-error") == 0;
 
+    if (runtime->state != RUNTIME_PAUSED)
+        return 0;
+    runtime->state = RUNTIME_RUNNING;
+    return runtime_commit(resume->rundir, runtime, error);
+}
+
+static void forget_older(struct qmp *qmp)
+{
+    json_t *event;
+
+    while ((event = qmp_take_event(qmp, "BLOCK_IO_ERROR")) != NULL)
+        json_decref(event);
+}
+
+static int let_go_on(struct resume *resume, struct error *error)
+{
+    forget_older(resume->qmp);
     events_note(resume->rundir, resume->name, "KVM_SUITE_ACTION", "resume", NULL);
-    if (qmp_call(resume->qmp, "cont", NULL, resume->deadline, NULL, error) != QMP_DONE)
+    switch (qmp_call(resume->qmp, "cont", NULL, resume->deadline, NULL, error)) {
+    case QMP_DONE:
+        break;
+    case QMP_REFUSED:
         return -1;
-    if (runtime->state == RUNTIME_PAUSED) {
-        runtime->state = RUNTIME_RUNNING;
-        if (runtime_commit(resume->rundir, runtime, error) < 0)
-            return -1;
+    case QMP_UNKNOWN:
+        return error_append(error, "; 'kvm-info %s' shows it, or repeat the command", resume->name);
     }
-    AUTO_JSON json_t *relapse =
-        had_error
-            ? qmp_wait_event(resume->qmp, "BLOCK_IO_ERROR", stops, NULL,
-                             clock_earlier(clock_deadline(RELAPSE_MS), resume->deadline), &lost)
-            : NULL;
-    return relapse == NULL ? 0 : fail_relapse(relapse, error);
+    if (record_running(resume, error) < 0)
+        return -1;
+    return strcmp(resume->status, "io-error") == 0 ? check_relapse(resume, error) : 0;
 }
 
 /* A dry run looks: no lock, and the monitor for it. */
@@ -163,6 +222,8 @@ static int run(struct resume *resume, struct error *error)
         return -1;
     int pid = (int)resume->session.process.pid;
     if (strcmp(resume->status, "running") == 0) {
+        if (!resume->options->dry_run && record_running(resume, error) < 0) /* somebody's "cont" */
+            return -1;
         resume->result->text = memory_format("it runs already (pid %d)", pid);
         return 0;
     }

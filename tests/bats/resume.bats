@@ -101,7 +101,14 @@ state_is() { # NAME STATE
 
 @test "a guest that must not go on, or can't, is left as it is" {
     local word
-    for word in postmigrate inmigrate guest-panicked internal-error suspended; do
+    for word in postmigrate inmigrate finish-migrate suspended; do
+        pretend "status $word"
+        resume 3 web1
+        expect_error "the guest is \"$word\", it "
+        expect_no_error "kvm-stop"
+        expect_equal "$(jq -r .execute "$TEST_DIR/commands" | grep -c '^cont$' || true)" 0
+    done
+    for word in guest-panicked internal-error; do
         pretend "status $word"
         resume 3 web1
         expect_error "the guest is \"$word\" and can't go on; 'kvm-info --events web1' shows"
@@ -117,4 +124,31 @@ state_is() { # NAME STATE
     resume 3 web1
     expect_error "its runtime file is missing, so whether another node has its guest is not known"
     expect_equal "$(jq -r .execute "$TEST_DIR/commands" | grep -c '^cont$' || true)" 0
+}
+
+@test "what became of it is asked, also when QEMU sends no event, or its answer is lost" {
+    pretend "status io-error" 'return cont {}'
+    resume 1 web1
+    expect_error "an I/O error has paused it again; mend that"
+    pretend "status io-error" "close cont"
+    resume 1 web1
+    expect_error "whether it took effect is not known; 'kvm-info web1' shows it, or repeat the command"
+    pretend "status io-error" "close 4"
+    resume 1 web1
+    expect_error "it was let go on, and whether it still runs is not known: 'kvm-info web1' shows it"
+}
+
+@test "what another program has let go on is recorded, and stays so when it is moved" {
+    suite kvm-start --paused "$(empty_definition web1)"
+    expect_status 0
+    echo cont | socat - "UNIX-CONNECT:$RUN_DIR/ctrl/web1.monitor" >/dev/null
+    wait_until 10 state_is web1 running
+    suite kvm-migrate web1 to localhost --in-place
+    expect_status 0
+    state_is web1 running
+    jq '.[4].state = "paused"' "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/runtime"
+    cat "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    resume 0 web1
+    expect_output "web1: it runs already"
+    expect_equal "$(jq -r '.[4].state' "$RUN_DIR/conf/web1.runtime")" running
 }
