@@ -82,7 +82,7 @@ static bool wait_for_input(int descriptor, deadline_t deadline)
     struct pollfd poller = {descriptor, POLLIN, 0};
 
     if (isatty(descriptor))
-        return true;
+        deadline = DEADLINE_NEVER;
     while (poll(&poller, 1, clock_poll_ms(deadline)) <= 0)
         if (clock_passed(deadline)) {
             errno = ETIMEDOUT;

@@ -114,6 +114,8 @@ static int drop_entry(void *plan, struct error *error)
     const struct removal *removal = removing->removal;
 
     removal->drop(removing->hotplug->runtime, removal->index);
+    if (removal->again != NULL) /* the record goes with the one of what is plugged in its place */
+        return 0;
     return hotplug_commit(removing->hotplug, error);
 }
 

@@ -55,13 +55,14 @@ int hotplug_read_given(struct hotplug *hotplug, struct error *error)
 
     if (hotplug->count != first + 1 || strcmp(hotplug->arguments[first], "-") != 0)
         return 0;
-    hotplug->given = json_read("-", hotplug->deadline, error);
+    hotplug->given = json_read("-", clock_deadline(hotplug->options->timeout_ms), error);
     if (hotplug->given != NULL && !json_is_object(hotplug->given))
         return error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
     if (json_object_get(hotplug->given, "hvinfo") != NULL)
         return error_set(error, STATUS_USAGE,
                          "hvinfo: can't be given, where a device sits is chosen; \"slot\" of an "
                          "addition is its PCI slot");
+    hotplug->advised = hotplug->given == NULL; /* QEMU has no part in that */
     return hotplug->given != NULL ? 0 : -1;
 }
 

@@ -45,6 +45,29 @@ static bool is_half(struct runtime *runtime, const char *uuid)
     return state == DEVICE_ADDING || state == DEVICE_REMOVING;
 }
 
+/* One that mod-nic had taken away, or was plugging again, is what it was to become, in its slot. */
+static bool take_again(struct runtime *runtime, struct nic *nic)
+{
+    AUTO_MESSAGES struct messages problems = {0};
+    AUTO_JSON json_t *object = json_deep_copy(runtime_device_again(runtime, nic->uuid));
+    struct nic changed = {0};
+
+    json_object_del(object, "slot");
+    if (object == NULL || nic_parse(object, "again", NULL, &changed, &problems) < 0)
+        return false;
+    if (strcmp(changed.uuid, nic->uuid) != 0) {
+        nic_release(&changed);
+        return false;
+    }
+    json_object_set(changed.object, "hvinfo", json_object_get(nic->object, "hvinfo"));
+    changed.link_down = nic->link_down;
+    runtime_set_device_state(runtime, nic->uuid, DEVICE_PRESENT);
+    nic_release(nic);
+    *nic = changed;
+    nic_refresh(nic);
+    return true;
+}
+
 void reconcile_dead(struct runtime *runtime)
 {
     struct instance *instance = &runtime->instance;
@@ -53,7 +76,7 @@ void reconcile_dead(struct runtime *runtime)
         if (is_half(runtime, instance->disks[i].uuid))
             reconcile_drop_disk(runtime, i);
     for (size_t i = instance->nic_count; i-- > 0;)
-        if (is_half(runtime, instance->nics[i].uuid))
+        if (is_half(runtime, instance->nics[i].uuid) && !take_again(runtime, &instance->nics[i]))
             reconcile_drop_nic(runtime, i);
 }
 

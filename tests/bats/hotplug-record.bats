@@ -180,6 +180,49 @@ expect_plugged() { # UUID MAC SLOT: as the first of two NICs
     expect_equal "$(jq -c '.[1][1] | .mac, .hvinfo.addr' "$RUN_DIR/conf/web1.runtime" | xargs)" "aa:00:00:00:00:0b 0x9"
 }
 
+@test "mod-nic with another MAC that fails before it plugs: the record of what is to be plugged stays" {
+    local place
+    network
+    keep_books
+    pretend
+    hotplug 0 add-nic uuid="$NEW" link=x slot=9
+    hotplug 0 mod-nic "$NEW" mac=aa:00:00:00:00:09
+    place=$(jq -s '(map(select(.execute == "netdev_del"))[0].n) as $gone | map(select(.execute == "query-pci" and .n > $gone))[0].n' \
+        "$TEST_DIR/commands")
+    hotplug 0 del-nic "$NEW"
+    pretend "close $place"
+    hotplug 0 add-nic uuid="$NEW" link=x slot=9
+    hotplug 5 mod-nic "$NEW" mac=aa:00:00:00:00:09
+    expect_error "plug it with 'kvm-hotplug web1 add-nic -' and this object: "
+    expect_equal "$(jq -r '.[4].devices[] | .state, .again.mac' "$RUN_DIR/conf/web1.runtime" | xargs)" "removing aa:00:00:00:00:09"
+    hotplug 0 mod-nic "$NEW" mac=aa:00:00:00:00:09
+    expect_equal "$(jq -c '.[1][0] | .mac, .hvinfo.addr' "$RUN_DIR/conf/web1.runtime" | xargs)" "aa:00:00:00:00:09 0x9"
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
+}
+
+@test "a NIC that was to be plugged again with another MAC is there after a reboot" {
+    local place=".[1][0].hvinfo | .id, .addr" before
+    network
+    keep_books
+    suite kvm-start "$(empty_definition web1 ".nics = [{uuid: \"$NEW\", mac: \"aa:00:00:00:00:01\", nicparams: {link: \"x\"}}]")"
+    expect_status 0
+    before=$(jq -c "$place" "$RUN_DIR/conf/web1.runtime")
+    jq --arg uuid "$NEW" '.[4].devices[$uuid] = {state: "removing", again: (.[1][0] | del(.hvinfo) | .mac = "aa:00:00:00:00:09" | .slot = 9)}' \
+        "$RUN_DIR/conf/web1.runtime" >"$TEST_DIR/runtime"
+    cat "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    suite kvm-stop --reboot --force web1
+    expect_status 0
+    expect_equal "$(jq -r '.[1][].mac' "$RUN_DIR/conf/web1.runtime")" aa:00:00:00:00:09
+    expect_equal "$(jq -c "$place" "$RUN_DIR/conf/web1.runtime")" "$before"
+    expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
+}
+
+@test "an object that is long in coming is waited for" {
+    pretend
+    (sleep 0.3; echo "{\"path\": \"$(disk new 1)\"}") | "$BUILD/kvm-hotplug" web1 add-disk - >"$TEST_DIR/said" 2>&1 ||
+        fail "$(cat "$TEST_DIR/said")"
+}
+
 @test "limits that QEMU would refuse, and words that have no place, are told before anything is done" {
     local words path
     network

@@ -4,7 +4,10 @@
 
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "kvm/base/json.h"
 #include "kvm/base/memory.h"
@@ -152,6 +155,32 @@ TEST(slow_pipes, "a pipe without an end, or without a writer, is given up at the
     return true;
 }
 
+TEST(terminals,
+     "at a terminal there is all the time, and waiting costs nothing, also when it does not block")
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), keep = dup(STDIN_FILENO);
+    CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_NONBLOCK);
+    CHECK(terminal >= 0 && dup2(terminal, STDIN_FILENO) == STDIN_FILENO);
+    pid_t typist = fork();
+    if (typist == 0) {
+        clock_sleep_ms(300);
+        _exit(write(master, "[1]\n\004", 5) == 5 ? 0 : 1);
+    }
+    clock_t before = clock();
+    struct error error = {0};
+    AUTO_JSON json_t *typed = json_read("-", clock_deadline(20), &error);
+    double spent = (double)(clock() - before) / CLOCKS_PER_SEC;
+    dup2(keep, STDIN_FILENO);
+    close(keep);
+    close(terminal);
+    waitpid(typist, NULL, 0);
+    close(master);
+    CHECK_NUMBER(json_array_size(typed), 1);
+    CHECK(spent < 0.1);
+    return true;
+}
+
 TEST(large_files, "a file of more than 1 MiB is refused")
 {
     AUTO_SCRATCH struct scratch scratch = scratch_begin();
@@ -165,4 +194,4 @@ TEST(large_files, "a file of more than 1 MiB is refused")
 }
 
 UNIT_MAIN(UNIT(places), UNIT(secrets), UNIT(strictness), UNIT(levels), UNIT(getters), UNIT(compact),
-          UNIT(files), UNIT(slow_pipes), UNIT(large_files))
+          UNIT(files), UNIT(slow_pipes), UNIT(terminals), UNIT(large_files))
