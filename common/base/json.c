@@ -136,7 +136,8 @@ json_t *json_read(const char *path, deadline_t deadline, struct error *error)
     }
     if (length < 0 && errno == ETIMEDOUT) {
         error_set(error, STATUS_TIMEOUT,
-                  "%s: its end has not come in time: who writes to that pipe?", source);
+                  "%s: its end has not come in time, so nothing was done: who writes to that pipe?",
+                  source);
         return NULL;
     }
     if (length < 0) {

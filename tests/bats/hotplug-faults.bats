@@ -372,6 +372,17 @@ qemu_file_is_free() {
     hotplug 6 del-disk "$TWO" --timeout 1
 }
 
+@test "an object that never ends is given up when the time is up" {
+    pretend
+    mkfifo "$TEST_DIR/never"
+    exec 9<>"$TEST_DIR/never"
+    hotplug 6 add-disk - --timeout 0.5 <"$TEST_DIR/never" 9>&-
+    expect_error "web1: stdin: its end has not come in time, so nothing was done: who writes to that pipe?"
+    expect_no_error "kvm-stop"
+    exec 9>&-
+    expect_unchanged
+}
+
 @test "an object that is still being typed holds neither the lock nor the monitor, and what is asked is asked after it" {
     local typing
     pretend
