@@ -56,7 +56,6 @@ int hotplug_read_given(struct hotplug *hotplug, struct error *error)
     if (hotplug->count != first + 1 || strcmp(hotplug->arguments[first], "-") != 0)
         return 0;
     hotplug->given = json_read("-", clock_deadline(hotplug->options->timeout_ms), error);
-    hotplug->advised = hotplug->given == NULL; /* by what it says */
     if (hotplug->given != NULL && !json_is_object(hotplug->given))
         return error_set(error, STATUS_USAGE, "standard input: must be one JSON object");
     if (json_object_get(hotplug->given, "hvinfo") != NULL)
