@@ -139,6 +139,12 @@ static enum verdict judge(struct reconciling *work, const char *uuid, const json
     return state == DEVICE_ADDING ? CALL_PRESENT : KEEP;
 }
 
+/* A set-up that hangs leaves half of the time to the command, which may be the one that mends it. */
+static deadline_t half_way(deadline_t deadline)
+{
+    return deadline == DEADLINE_NEVER ? deadline : clock_deadline((deadline - clock_now_ms()) / 2);
+}
+
 /* The guest has had its device all the time; what is uncertain is the node's side. Taken down and set up by what is
  * recorded, which is the old or the new, it is as the record says. What fails is no reason not to go on with other devices,
  * or to give this NIC a set-up that works. */
@@ -156,8 +162,9 @@ static void finish_change(struct reconciling *work, size_t index)
         return;
     }
     size_t number = network_index(work->rundir, instance->name, tap);
-    if (network_ifdown(instance, nic, number, tap, false, conf, work->deadline, &error) < 0 ||
-        network_ifup(instance, nic, number, tap, conf, work->deadline, &error) < 0) {
+    deadline_t until = half_way(work->deadline);
+    if (network_ifdown(instance, nic, number, tap, false, conf, until, &error) < 0 ||
+        network_ifup(instance, nic, number, tap, conf, until, &error) < 0) {
         messages_add(work->notes,
                      "NIC %s: an interrupted change could not be finished: %s; the next command "
                      "tries again, or 'kvm-hotplug %s mod-nic %s' gives it another set-up",

@@ -31,7 +31,7 @@ struct resume {
 static const struct {
     const char *status, *words;
 } resumable[] = {
-    {"prelaunch", "it had not run yet"},
+    {"prelaunch", "it stood before its first instruction"},
     {"paused", "it was paused"},
     {"io-error", "an I/O error had paused it"},
     {"watchdog", "its watchdog had paused it"},

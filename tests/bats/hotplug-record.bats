@@ -137,6 +137,18 @@ kill_at() { # N, then the action
     expect_no_error "interrupted"
 }
 
+@test "an interrupted change whose set-up hangs takes a part of the time of the next command only" {
+    network
+    keep_books 'case $LINK in hangs) sleep 20;; esac'
+    pretend
+    hotplug 0 add-nic uuid="$NEW" link=x
+    kill_at 2 mod-nic "$NEW" link=hangs
+    hotplug 0 set-io "$ONE" iops=5 --timeout 4
+    expect_error "an interrupted change could not be finished: "
+    hotplug 0 mod-nic "$NEW" link=y --timeout 4
+    expect_equal "$(books)" kvm44444444:y
+}
+
 @test "mod-nic whose new set-up hangs or fails: the old one is up again, in the time that was kept" {
     local words
     network
@@ -217,10 +229,17 @@ expect_plugged() { # UUID MAC SLOT: as the first of two NICs
     expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
 }
 
-@test "an object that is long in coming is waited for" {
+@test "an object that is long in coming is waited for, up to the timeout" {
     pretend
     (sleep 0.3; echo "{\"path\": \"$(disk new 1)\"}") | "$BUILD/kvm-hotplug" web1 add-disk - >"$TEST_DIR/said" 2>&1 ||
         fail "$(cat "$TEST_DIR/said")"
+    mkfifo "$TEST_DIR/pipe"
+    sleep 5 3>&- >"$TEST_DIR/pipe" &
+    suite kvm-hotplug web1 add-disk - --timeout 1 <"$TEST_DIR/pipe"
+    kill $!
+    expect_status 6
+    expect_error "its end has not come in time"
+    expect_no_error "kvm-stop"
 }
 
 @test "limits that QEMU would refuse, and words that have no place, are told before anything is done" {

@@ -57,10 +57,10 @@ state_is() { # NAME STATE
     suite kvm-start --paused "$file"
     expect_status 0
     resume 0 --dry-run web1
-    expect_output "web1: would be resumed (pid $(qemu_pid web1)): it had not run yet"
+    expect_output "web1: would be resumed (pid $(qemu_pid web1)): it stood before its first instruction"
     state_is web1 paused
     resume 0 web1
-    expect_output "resumed (pid $(qemu_pid web1)): it had not run yet"
+    expect_output "resumed (pid $(qemu_pid web1)): it stood before its first instruction"
     expect_equal "$(jq -r '.[4].state' "$RUN_DIR/conf/web1.runtime")" running
     resume 0 web1
     expect_output "web1: it runs already (pid $(qemu_pid web1))"
