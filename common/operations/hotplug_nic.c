@@ -195,8 +195,8 @@ int hotplug_remove_nic(struct hotplug *hotplug, size_t index, const json_t *agai
 
 int hotplug_del_nic(struct hotplug *hotplug, struct error *error)
 {
-    if (hotplug_is_gone(hotplug, "NIC", hotplug->arguments[0]))
-        return 0;
+    if (hotplug_is_gone(hotplug, "NIC", hotplug->arguments[0])) /* and is not plugged again */
+        return hotplug->again != NULL ? hotplug_commit(hotplug, error) : 0;
     int index = hotplug_find_nic(hotplug, hotplug->arguments[0], error);
     if (index < 0)
         return -1;

@@ -279,8 +279,9 @@ static int plug_away(struct hotplug *hotplug, const json_t *changes, struct erro
 
     json_object_set_new(object, "uuid", memory_json(json_string(hotplug->subject_uuid)));
     if (hotplug_plug_nic(hotplug, object, hotplug->again_index, hotplug->again_down, error) < 0) {
+        const json_t *good = error->status == STATUS_USAGE ? hotplug->again : object;
         error->status = STATUS_INCOMPLETE;
-        return tell_how_to_plug(hotplug, object, error);
+        return tell_how_to_plug(hotplug, good, error);
     }
     hotplug_text(hotplug,
                  memory_format("NIC %s changed: plugged again in its slot", hotplug->subject_uuid));

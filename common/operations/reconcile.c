@@ -182,7 +182,8 @@ static void note(struct reconciling *work, const char *kind, const char *uuid, b
 
     messages_add(work->notes, "%s %s: an interrupted %s was %s", kind, uuid,
                  adding ? "addition" : "removal", adding && !present ? "undone" : "finished");
-    work->changed = true;
+    /* One that is to be plugged again stays in the file until another record takes its place. */
+    work->changed = work->changed || present || runtime_device_again(work->runtime, uuid) == NULL;
 }
 
 /* The last that is done to a disk, after QEMU has it. */

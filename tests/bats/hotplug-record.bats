@@ -177,12 +177,19 @@ expect_plugged() { # UUID MAC SLOT: as the first of two NICs
     hotplug 0 add-nic uuid="$first" link=x slot=9
     hotplug 0 add-nic uuid="$NEW" link=x
     kill_at 1 mod-nic "$first" mac=aa:00:00:00:00:09
+    hotplug 5 mod-nic "$first" mode=nonsense
+    expect_error "must be one of bridged"
+    jq -e '.nicparams.mode == "bridged"' <<<"${errors##*this object: }"
     hotplug 0 mod-nic "$first" mac=aa:00:00:00:00:09
     expect_plugged "$first" aa:00:00:00:00:09 0x9
     kill_at 2 mod-nic 0 mac=aa:00:00:00:00:0a
     hotplug 0 mod-nic 0 mac=aa:00:00:00:00:0a
     expect_plugged "$first" aa:00:00:00:00:0a 0x9
-    kill_at 2 mod-nic 0 mac=aa:00:00:00:00:0b
+    kill_at 1 mod-nic 0 mac=aa:00:00:00:00:0b
+    hotplug 0 del-nic "$first"
+    hotplug 2 mod-nic "$first" mac=aa:00:00:00:00:0b
+    hotplug 0 add-nic uuid="$first" link=x slot=9
+    kill_at 2 mod-nic 1 mac=aa:00:00:00:00:0b
     hotplug 0 set-io "$ONE" iops=5
     expect_error "it was to be plugged again"
     sed -n 's/.*with this object: //p' <<<"$errors" >"$TEST_DIR/object"
