@@ -145,12 +145,14 @@ int hotplug_check_again(struct hotplug *hotplug, struct error *error)
 
 static int reconcile(struct hotplug *hotplug, struct error *error)
 {
-    hotplug->touched = true; /* for as long as that works */
+    bool touched;
+
     if (reconcile_live(hotplug->rundir, hotplug->node, hotplug->runtime, hotplug->qmp,
-                       hotplug->deadline, &hotplug->result->warnings, error) < 0)
-        return error_prefix(error, "finishing what an earlier command left");
-    hotplug->touched = false;
-    return 0;
+                       hotplug->deadline, &hotplug->result->warnings, &touched, error) == 0)
+        return 0;
+    hotplug->touched = touched;
+    return error_prefix(error, "%s what an earlier command left",
+                        touched ? "finishing" : "looking for");
 }
 
 /* Reconciling drops a NIC that the guest has let go: what is known of it is noted before. */

@@ -134,6 +134,7 @@ int sending_open(struct sending *sending, struct error *error)
 {
     deadline_t deadline = clock_deadline(sending->options->timeout_ms);
     struct session *session = &sending->session;
+    bool touched;
 
     if (migrate_open_known(session, sending->rundir, sending->node, sending->name, sending->options,
                            error) < 0)
@@ -146,7 +147,7 @@ int sending_open(struct sending *sending, struct error *error)
         return -1;
     if (!sending->only_check && migration_phase_of(&session->runtime) == PHASE_NONE &&
         reconcile_live(sending->rundir, sending->node, &session->runtime, sending->qmp, deadline,
-                       &sending->result->warnings, error) < 0)
+                       &sending->result->warnings, &touched, error) < 0)
         return -1;
     if (check_instance(sending, error) < 0 || copies_choose(sending, error) < 0)
         return -1;

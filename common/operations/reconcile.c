@@ -117,7 +117,8 @@ struct reconciling {
     struct qmp *qmp;
     deadline_t deadline;
     struct messages *notes;
-    bool changed;
+    bool changed; /* what is to be committed */
+    bool touched; /* the node, by more than a question */
 };
 
 /* What is to be done with a device of this state: keep it as it is, call it present, or remove its remains. */
@@ -162,6 +163,7 @@ static void finish_change(struct reconciling *work, size_t index)
         return;
     }
     size_t number = network_index(work->rundir, instance->name, tap);
+    work->touched = true;
     deadline_t until = half_way(work->deadline);
     if (network_ifdown(instance, nic, number, tap, false, conf, until, &error) < 0 ||
         network_ifup(instance, nic, number, tap, conf, until, &error) < 0) {
@@ -253,6 +255,7 @@ static int reconcile_nics(struct reconciling *work, struct error *error)
         if (verdict == REMOVE_REMAINS && adding &&
             peripheral_close_names(work->qmp, TAP_QUEUES_MAX, work->deadline, error) < 0)
             return error_prefix(error, "NIC %s", nic->uuid);
+        work->touched = work->touched || verdict == REMOVE_REMAINS;
         if (verdict == REMOVE_REMAINS &&
             reconcile_remove_nic_backend(work->rundir, work->node, work->runtime, i, work->qmp,
                                          work->deadline, error) < 0)
@@ -378,21 +381,23 @@ bool reconcile_has_work(const struct runtime *runtime)
 }
 
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
-                   struct qmp *qmp, deadline_t deadline, struct messages *notes,
+                   struct qmp *qmp, deadline_t deadline, struct messages *notes, bool *touched,
                    struct error *error)
 {
-    struct reconciling work = {rundir, node, runtime, qmp, deadline, notes, false};
+    struct reconciling work = {rundir, node, runtime, qmp, deadline, notes, false, false};
 
     int result = reconcile_disks(&work, error);
     if (result == 0)
         result = reconcile_nics(&work, error);
     if (result == 0 && runtime->state == RUNTIME_FOREIGN)
         result = reconcile_nodes(&work, error);
+    work.touched = work.touched || (result == 0 && runtime->state == RUNTIME_FOREIGN);
     if (result == 0 && runtime->state == RUNTIME_FOREIGN)
         result = network_drop_strangers(rundir, &runtime->instance, error);
     for (int i = 0; result == 0 && i < CDROMS; i++)
         if (media_place(&runtime->instance, (enum medium)i) != NULL)
             result = reconcile_cdrom(&work, (enum medium)i, error);
+    *touched = work.touched || work.changed || qmp_changed(qmp);
     if (work.changed && runtime_commit(rundir, runtime, error) < 0)
         return -1;
     return result;

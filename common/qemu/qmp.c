@@ -167,6 +167,18 @@ size_t qmp_send(struct qmp *qmp, char *bytes, size_t length, const int *descript
     return done;
 }
 
+/* QEMU names all its questions so. */
+static bool is_question(const char *command)
+{
+    return strncmp(command, "query-", strlen("query-")) == 0 || strcmp(command, "qom-list") == 0 ||
+           strcmp(command, "qom-get") == 0;
+}
+
+bool qmp_changed(const struct qmp *qmp)
+{
+    return qmp->changed;
+}
+
 /* Write the command. QMP_DONE: written. */
 static enum qmp_outcome send_command(struct qmp *qmp, const char *command, json_t *message,
                                      const int *descriptors, size_t count, deadline_t deadline,
@@ -177,6 +189,7 @@ static enum qmp_outcome send_command(struct qmp *qmp, const char *command, json_
     size_t length = strlen(text);
     size_t sent = qmp_send(qmp, text, length, descriptors, count, deadline);
     explicit_bzero(text, length); /* it may hold a password */
+    qmp->changed = qmp->changed || (sent > 0 && !is_question(command));
     if (sent == length)
         return QMP_DONE;
     const char *effect = sent == 0 ? "it was not sent" : "it was sent in part";

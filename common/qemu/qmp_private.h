@@ -27,6 +27,7 @@ struct qmp {
     bool oob;         /* negotiated */
     bool negotiating; /* the answer to that is not taken yet */
     bool heard;       /* a byte has come */
+    bool changed;     /* something other than a question was sent by qmp_call */
     bool lost;
     char fault[FRAME_FAULT_SIZE]; /* why it is lost */
     struct frame frame;

@@ -341,6 +341,22 @@ qemu_file_is_free() {
     expect_equal "$(sent)" ""
 }
 
+@test "what was left is only looked for when the time is up: 6 as well; when it was being removed: 1" {
+    pretend "silent qom-list"
+    jq --arg uuid "$ONE" '.[4].devices[$uuid] = {state: "removing"}' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+    hotplug 6 --timeout 0.5 set-io "$TWO" iops=3
+    expect_error "looking for what an earlier command left"
+    expect_error "nothing was changed"
+    expect_unchanged
+    pretend "silent blockdev-del"
+    jq --arg one "$ONE" '.[4].devices[$one] = {state: "removing"}' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    qmp web1 device_del '{"id": "disk-11111111-2573-4112"}'
+    hotplug 1 --timeout 0.5 set-io "$TWO" iops=3
+    expect_error "finishing what an earlier command left"
+    expect_no_error "nothing was changed"
+}
+
 @test "check: the monitor for actions was removed, and the one for looking still answers" {
     pretend
     rm "$RUN_DIR/ctrl/web1.qmp"

@@ -19,10 +19,10 @@
  * → backend, tap and entry go; else it stays "removing". changing: the NIC's set-up is taken down and brought up as the file has it; what fails
  * is a note, and it stays "changing". The runtime is committed when anything changed; `notes` tells
  * what was done. What another tool has left of devices that the file does not have any more, block nodes and tap files,
- * goes as well.
+ * goes as well. *touched: something was done, or asked for, that is more than looking.
  */
 int reconcile_live(const struct rundir *rundir, const struct node *node, struct runtime *runtime,
-                   struct qmp *qmp, deadline_t deadline, struct messages *notes,
+                   struct qmp *qmp, deadline_t deadline, struct messages *notes, bool *touched,
                    struct error *error);
 
 /* Whether it has anything to ask QEMU. */

@@ -57,6 +57,9 @@ void qmp_close(struct qmp *qmp);
 void qmp_release(struct qmp **qmp);
 #define AUTO_QMP __attribute__((cleanup(qmp_release)))
 
+/* Whether a command was sent, in part at least, that is more than a question. */
+bool qmp_changed(const struct qmp *qmp);
+
 pid_t qmp_peer(const struct qmp *qmp); /* SO_PEERCRED of the server */
 const json_t *
 qmp_version(const struct qmp *qmp); /* greeting's "qemu" {major, minor, micro}; borrowed */
