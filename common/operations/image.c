@@ -66,6 +66,13 @@ void image_check(const char *path, int flags, const char *where, bool *is_block,
         check_direct(path, flags, where, problems);
 }
 
+static bool is_scsi(int descriptor)
+{
+    int version = 0;
+
+    return ioctl(descriptor, SG_GET_VERSION_NUM, &version) == 0 && version >= SG_VERSION_LEAST;
+}
+
 /* What scsi-block and scsi-generic hand the guest's commands to. */
 static void check_scsi_device(const char *path, int flags, const char *driver, const char *where,
                               bool *is_block, struct messages *problems)
@@ -73,11 +80,9 @@ static void check_scsi_device(const char *path, int flags, const char *driver, c
     struct stat status;
     bool generic = strcmp(driver, "scsi-generic") == 0;
     AUTO_CLOSE int descriptor = open_image(path, flags, generic, where, &status, problems);
-    int version = 0;
 
     *is_block = true;
-    if (descriptor >= 0 &&
-        (ioctl(descriptor, SG_GET_VERSION_NUM, &version) < 0 || version < SG_VERSION_LEAST))
+    if (descriptor >= 0 && !is_scsi(descriptor))
         messages_add(problems,
                      "%s: %s hands the guest's commands to a SCSI device of the node, which it is "
                      "not; scsi-hd takes any image (current value: \"%s\")",
@@ -187,9 +192,17 @@ void image_check_same(const struct instance *instance, const char *source,
 
 int image_open(const char *path, int flags, struct error *error)
 {
-    int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+    AUTO_CLOSE int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat status;
+    int opened = descriptor;
 
-    if (descriptor < 0)
+    if (descriptor < 0 || fstat(descriptor, &status) < 0)
         return error_errno(error, STATUS_FAILED, "%s", path);
-    return descriptor;
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode) && !is_scsi(descriptor))
+        return error_set(error, STATUS_FAILED,
+                         "%s: refused, it was replaced since it was looked at, by what is neither "
+                         "a file nor a block device; see 'ls -l %s'",
+                         path, path);
+    descriptor = -1;
+    return opened;
 }

@@ -357,6 +357,35 @@ qemu_file_is_free() {
     expect_no_error "nothing was changed"
 }
 
+is_stopped() { # PID
+    grep -q '^State:[[:space:]]*[Tt]' "/proc/$1/status"
+}
+
+@test "an image that becomes something else behind its check is not passed to QEMU" {
+    local image words tracer command
+    pretend
+    for words in "mkfifo" "mkdir"; do
+        image=$(disk new 1)
+        strace -o /dev/null -P "$image" -e trace=openat -e inject=openat:signal=STOP:when=1 \
+            "$BUILD/kvm-hotplug" web1 add-disk path="$image" mode=ro >"$TEST_DIR/said" 2>&1 3>&- &
+        tracer=$!
+        wait_until 10 pgrep -P "$tracer"
+        command=$(pgrep -P "$tracer")
+        wait_until 10 is_stopped "$command"
+        rm "$image"
+        $words "$image"
+        kill -CONT "$command"
+        status=0
+        wait "$tracer" || status=$?
+        cat "$TEST_DIR/said"
+        expect_status 1
+        grep -q "new.img: refused, it was replaced since it was looked at" "$TEST_DIR/said"
+        expect_unchanged
+        expect_equal "$(sent)" ""
+        rm -r "$image"
+    done
+}
+
 @test "check: the monitor for actions was removed, and the one for looking still answers" {
     pretend
     rm "$RUN_DIR/ctrl/web1.qmp"

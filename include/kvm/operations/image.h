@@ -32,7 +32,7 @@ void image_check_uris(const struct instance *instance, const char *source,
 void image_check_same(const struct instance *instance, const char *source,
                       struct messages *problems);
 
-/* Open for QEMU; -1 with STATUS_FAILED. */
+/* Open for QEMU what was checked, unless it has become something else meanwhile; -1 with STATUS_FAILED. */
 int image_open(const char *path, int flags, struct error *error);
 
 /* Make the open file an empty qcow2 image (version 3, clusters of 64 KiB) of a disk of `size` bytes; what it held is
