@@ -22,6 +22,8 @@
 #include "kvm/state/placement.h"
 #include "kvm/state/uri.h"
 
+enum { TRAY_TRIES = 3 };
+
 struct changing {
     struct hotplug *hotplug;
     enum medium medium;
@@ -129,15 +131,33 @@ static int close_tray(void *plan, struct error *error)
                        error);
 }
 
+/* A guest that resets its drive, as firmware does early on, closes the tray between two commands. */
+static bool opens_again(struct changing *changing)
+{
+    struct hotplug *hotplug = changing->hotplug;
+    deadline_t deadline = hotplug->deadline;
+    struct error second = {0};
+    struct drive drive;
+
+    return !hotplug->unknown &&
+           peripheral_drive(hotplug->qmp, drive_id(changing), deadline, &drive, &second) == 0 &&
+           drive.exists && !drive.tray_open && open_tray(changing, &second) == 0;
+}
+
 static int take_medium_out(void *plan, struct error *error)
 {
-    const struct changing *changing = plan;
-    return hotplug_set(changing->hotplug, "blockdev-remove-medium", drive_and(changing, NULL, NULL),
-                       error);
+    struct changing *changing = plan;
+    int left = TRAY_TRIES;
+
+    while (hotplug_set(changing->hotplug, "blockdev-remove-medium", drive_and(changing, NULL, NULL),
+                       error) < 0)
+        if (--left == 0 || !opens_again(changing))
+            return -1;
+    return 0;
 }
 
 /* Inserting is refused when it has been done. */
-static int put_in(const struct changing *changing, const char *node, struct error *error)
+static int put_in_once(const struct changing *changing, const char *node, struct error *error)
 {
     struct hotplug *hotplug = changing->hotplug;
     struct drive drive;
@@ -151,15 +171,25 @@ static int put_in(const struct changing *changing, const char *node, struct erro
     return strcmp(drive.node, node) == 0 ? 0 : -1;
 }
 
+static int put_in(struct changing *changing, const char *node, struct error *error)
+{
+    int left = TRAY_TRIES;
+
+    while (put_in_once(changing, node, error) < 0)
+        if (--left == 0 || !opens_again(changing))
+            return -1;
+    return 0;
+}
+
 static int put_new_in(void *plan, struct error *error)
 {
-    const struct changing *changing = plan;
+    struct changing *changing = plan;
     return put_in(changing, changing->node, error);
 }
 
 static int put_old_in(void *plan, struct error *error)
 {
-    const struct changing *changing = plan;
+    struct changing *changing = plan;
     return put_in(changing, changing->before.node, error);
 }
 

@@ -357,6 +357,34 @@ qemu_file_is_free() {
     expect_no_error "nothing was changed"
 }
 
+# With a CD-ROM drive, in which is "cdrom1".
+pretend_drive() { # RULE…
+    pretend 'has device_add {"driver": "ide-cd", "id": "cdrom"}' 'has add-fd {"fdset-id": 3, "opaque": "cdrom1"}' \
+        'has blockdev-add {"driver": "raw", "node-name": "cdrom1"}' 'has blockdev-open-tray {"id": "cdrom"}' \
+        'has blockdev-insert-medium {"id": "cdrom", "node-name": "cdrom1"}' 'has blockdev-close-tray {"id": "cdrom"}' "$@"
+    jq --arg path "$(disk first 1)" '.[2].cdrom_image_path = $path' "$TEST_DIR/runtime" >"$RUN_DIR/conf/web1.runtime"
+    cp "$RUN_DIR/conf/web1.runtime" "$TEST_DIR/runtime"
+}
+
+@test "a guest that closes the tray between two commands: it is opened again, and not without end" {
+    local command number
+    pretend_drive
+    hotplug 0 change-cdrom "$(disk other 1)"
+    cp "$TEST_DIR/commands" "$TEST_DIR/commands.first"
+    for command in blockdev-remove-medium blockdev-insert-medium; do
+        number=$(jq --arg command "$command" 'select(.execute == $command).n' "$TEST_DIR/commands.first")
+        pretend_drive "meanwhile $number blockdev-close-tray {\"id\": \"cdrom\"}"
+        hotplug 0 change-cdrom "$TEST_DIR/other.img"
+        expect_equal "$(sent | grep -c blockdev-open-tray)" 2
+        expect_equal "$(jq -c '[.medium, .tray_open]' "$TEST_DIR/state")" '["cdrom1b",false]'
+    done
+    pretend_drive "meanwhile blockdev-remove-medium blockdev-close-tray {\"id\": \"cdrom\"}"
+    hotplug 1 change-cdrom "$TEST_DIR/other.img"
+    expect_error "take the old medium out"
+    expect_equal "$(sent | grep -c blockdev-open-tray)" 3
+    expect_unchanged
+}
+
 is_stopped() { # PID
     grep -q '^State:[[:space:]]*[Tt]' "/proc/$1/status"
 }
