@@ -40,6 +40,10 @@ static int fail_errno(struct error *error, const char *name, const char *what)
     if (errno == ELOOP)
         return error_set(error, STATUS_FAILED, "%s: %s: refused, it is a symbolic link", name,
                          what);
+    if (errno == ENOTDIR) /* which a link is as well where none is followed */
+        return error_set(error, STATUS_FAILED,
+                         "%s: %s: refused, what it lies in is a symbolic link or no directory",
+                         name, what);
     return error_errno(error, STATUS_FAILED, "%s: %s", name, what);
 }
 

@@ -117,6 +117,7 @@ TEST(planted_directory, "a symbolic link in place of a directory is not followed
     CHECK(scratch_write(&scratch, "elsewhere/state", "foreign"));
     CHECK(symlinkat("elsewhere", scratch.fd, "conf") == 0);
     CHECK(file_replace(scratch.fd, "conf/state", "new", 3, &error) == -1);
+    CHECK(strstr(error.text, "what it lies in is a symbolic link") != NULL);
     AUTO_FREE char *bytes = NULL;
     CHECK(file_read(scratch.fd, "conf/state", LIMIT, false, &bytes, NULL, &error) == -1);
     CHECK(file_remove(scratch.fd, "conf/state", NULL, &error) == -1);
