@@ -236,17 +236,11 @@ expect_plugged() { # UUID MAC SLOT: as the first of two NICs
     expect_equal "$(jq -c '.[4].devices' "$RUN_DIR/conf/web1.runtime")" "{}"
 }
 
-@test "an object that is long in coming is waited for, up to the timeout" {
+# One that never ends is given up: hotplug-faults.bats.
+@test "an object that is long in coming is waited for" {
     pretend
     (sleep 0.3; echo "{\"path\": \"$(disk new 1)\"}") | "$BUILD/kvm-hotplug" web1 add-disk - >"$TEST_DIR/said" 2>&1 ||
         fail "$(cat "$TEST_DIR/said")"
-    mkfifo "$TEST_DIR/pipe"
-    sleep 5 3>&- >"$TEST_DIR/pipe" &
-    suite kvm-hotplug web1 add-disk - --timeout 1 <"$TEST_DIR/pipe"
-    kill $!
-    expect_status 6
-    expect_error "its end has not come in time"
-    expect_no_error "kvm-stop"
 }
 
 @test "limits that QEMU would refuse, and words that have no place, are told before anything is done" {
