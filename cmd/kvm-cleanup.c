@@ -13,6 +13,7 @@
 #include "kvm/base/log.h"
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/present.h"
 #include "kvm/operations/cleanup.h"
 #include "kvm/operations/select.h"
 
@@ -77,8 +78,7 @@ static void print_findings(const struct result *result)
 
     json_array_foreach (json_member(result->detail, "findings"), i, one)
         printf("  %s: would %s\n", json_text(one, "finding"), json_text(one, "action"));
-    json_array_foreach (json_member(result->detail, "hooks"), i, one)
-        printf("  hook: %s\n", json_string_value(one));
+    present_hooks(result->detail);
 }
 
 static int prepare(const struct options *options, const struct cli_arguments *names,

@@ -97,8 +97,7 @@ static void print_details(const struct result *result)
     }
     json_array_foreach (json_member(result->detail, "files"), i, item)
         printf("  file: %s\n", json_string_value(item));
-    json_array_foreach (json_member(result->detail, "hooks"), i, item)
-        printf("  hook: %s\n", json_string_value(item));
+    present_hooks(result->detail);
 }
 
 static int prepare(const struct options *options, struct job *job, struct error *error)

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "kvm/base/cli.h"
-#include "kvm/base/json.h"
 #include "kvm/base/log.h"
 #include "kvm/base/report.h"
 #include "kvm/base/transaction.h"
+#include "kvm/operations/present.h"
 #include "kvm/operations/select.h"
 #include "kvm/operations/stop.h"
 
@@ -76,11 +76,7 @@ static void work(void *context, size_t index, struct result *result)
 
 static void print_hooks(const struct result *result)
 {
-    size_t i;
-    json_t *hook;
-
-    json_array_foreach (json_member(result->detail, "hooks"), i, hook)
-        printf("  hook: %s\n", json_string_value(hook));
+    present_hooks(result->detail);
 }
 
 static int prepare(const struct options *options, const struct cli_arguments *names,

@@ -156,6 +156,17 @@ json_t *json_member(const json_t *object, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
+json_t *json_find(const json_t *array, const char *key, const char *word)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        json_t *object = json_array_get(array, i);
+        const char *text = json_text(object, key);
+        if (text != NULL && strcmp(text, word) == 0)
+            return object;
+    }
+    return NULL;
+}
+
 const char *json_text(const json_t *object, const char *key)
 {
     return json_string_value(json_object_get(object, key));

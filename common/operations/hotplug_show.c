@@ -19,23 +19,15 @@ static void check_commands(struct hotplug *hotplug, struct messages *reasons)
                                          "netdev_add", "netdev_del"};
     AUTO_JSON json_t *commands = NULL;
     struct error error = {0};
-    size_t k;
-    json_t *one;
 
     if (qmp_call(hotplug->qmp, "query-commands", NULL, hotplug->deadline, &commands, &error) !=
         QMP_DONE) {
         messages_add(reasons, "%s", error.text);
         return;
     }
-    for (size_t i = 0; i < COUNT(needed); i++) {
-        bool there = false;
-        json_array_foreach (commands, k, one) {
-            const char *name = json_text(one, "name");
-            there = there || (name != NULL && strcmp(name, needed[i]) == 0);
-        }
-        if (!there)
+    for (size_t i = 0; i < COUNT(needed); i++)
+        if (json_find(commands, "name", needed[i]) == NULL)
             messages_add(reasons, "this QEMU does not have the command %s", needed[i]);
-    }
 }
 
 static void check_slots(struct hotplug *hotplug, struct messages *reasons)

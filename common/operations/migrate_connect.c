@@ -37,19 +37,6 @@ static int check_there(struct sending *sending, struct error *error)
     return session_check_recorded(session, error);
 }
 
-static bool is_capability(const json_t *list, const char *word)
-{
-    size_t i;
-    json_t *item;
-
-    json_array_foreach (list, i, item) {
-        const char *name = json_text(item, "capability");
-        if (name != NULL && strcmp(name, word) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* A slip there would be told by the target's QEMU, when it is to be set. */
 static void check_words(struct sending *sending)
 {
@@ -62,7 +49,7 @@ static void check_words(struct sending *sending)
                                      clock_deadline(SETUP_MS), &list, NULL) != QMP_DONE)
         return;
     for (char *word = strtok_r(words, ":", &rest); word != NULL; word = strtok_r(NULL, ":", &rest))
-        if (!is_capability(list, word))
+        if (json_find(list, "capability", word) == NULL)
             messages_add(&sending->problems,
                          "hvparams.migration_caps: QEMU here has no capability \"%s\"; correct it "
                          "in the definition or in kvm-defaults.json and start the instance anew",

@@ -25,19 +25,6 @@ static json_t *one_name(const char *key, const char *name)
     return memory_json(json_pack("{s:s}", key, name));
 }
 
-static const json_t *find_job(const json_t *jobs, const char *name)
-{
-    size_t i;
-    json_t *job;
-
-    json_array_foreach (jobs, i, job) {
-        const char *device = json_text(job, "device");
-        if (device != NULL && strcmp(device, name) == 0)
-            return job;
-    }
-    return NULL;
-}
-
 static bool is_about(const json_t *event, const void *context)
 {
     const char *device = json_text(json_member(event, "data"), "device");
@@ -194,7 +181,7 @@ static int look(struct sending *sending, size_t *busy, struct error *error)
         return -1;
     for (size_t i = 0; i < copies->count; i++) {
         struct copy *copy = &copies->items[i];
-        const json_t *job = find_job(jobs, copy->client);
+        const json_t *job = json_find(jobs, "device", copy->client);
         if (job == NULL)
             return failed(sending, copy, error);
         copy->copied = json_number(job, "offset", 0);

@@ -221,6 +221,15 @@ void present_devices(const json_t *detail)
     print_media(json_member(detail, "media"));
 }
 
+void present_hooks(const json_t *detail)
+{
+    size_t i;
+    json_t *hook;
+
+    json_array_foreach (json_member(detail, "hooks"), i, hook)
+        printf("  hook: %s\n", json_string_value(hook));
+}
+
 static void print_machine(const json_t *detail)
 {
     const json_t *version = json_member(detail, "qemu");

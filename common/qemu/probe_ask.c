@@ -147,16 +147,13 @@ static json_t *cpu_names(const json_t *models)
 /* The names of the properties of the model "max", which has all that any other has. */
 static json_t *cpu_features(struct qmp *qmp, const json_t *models, deadline_t deadline)
 {
+    const char *type = json_text(json_find(models, "name", "max"), "typename");
     AUTO_JSON json_t *properties = NULL;
     AUTO_FREE char *names = memory_copy("");
 
-    for (size_t i = 0; i < json_array_size(models); i++) {
-        const json_t *model = json_array_get(models, i);
-        const char *name = json_text(model, "name"), *type = json_text(model, "typename");
-        if (name != NULL && type != NULL && strcmp(name, "max") == 0)
-            qmp_call(qmp, "qom-list-properties", memory_json(json_pack("{s:s}", "typename", type)),
-                     deadline, &properties, NULL);
-    }
+    if (type != NULL)
+        qmp_call(qmp, "qom-list-properties", memory_json(json_pack("{s:s}", "typename", type)),
+                 deadline, &properties, NULL);
     for (size_t i = 0; i < json_array_size(properties); i++) {
         const char *name = json_text(json_array_get(properties, i), "name");
         if (name == NULL || strchr(name, ' ') != NULL)
@@ -165,28 +162,6 @@ static json_t *cpu_features(struct qmp *qmp, const json_t *models, deadline_t de
         names = memory_format("%s%s%s", before, *before != '\0' ? " " : "", name);
     }
     return memory_json(json_string(names));
-}
-
-/* The parameters of a command line option; NULL: this build does not have the option. Borrowed. */
-static const json_t *option_parameters(const json_t *options, const char *option)
-{
-    for (size_t i = 0; i < json_array_size(options); i++) {
-        const json_t *one = json_array_get(options, i);
-        const char *name = json_text(one, "option");
-        if (name != NULL && strcmp(name, option) == 0)
-            return json_object_get(one, "parameters");
-    }
-    return NULL;
-}
-
-static bool has_parameter(const json_t *parameters, const char *parameter)
-{
-    for (size_t i = 0; i < json_array_size(parameters); i++) {
-        const char *name = json_text(json_array_get(parameters, i), "name");
-        if (name != NULL && strcmp(name, parameter) == 0)
-            return true;
-    }
-    return false;
 }
 
 /* The names of interest among all types. The question makes QEMU load its modules (30 ms on 7.2). */
@@ -215,10 +190,12 @@ static int ask(struct qmp *qmp, deadline_t deadline, struct probe *probe, struct
     probe->major = (int)json_number(version, "major", 0);
     probe->minor = (int)json_number(version, "minor", 0);
     probe->micro = (int)json_number(version, "micro", 0);
-    probe->has_sandbox = option_parameters(options, "sandbox") != NULL;
-    const json_t *run_with = option_parameters(options, "run-with");
-    probe->run_with_chroot = has_parameter(run_with, "chroot");
-    probe->run_with_user = has_parameter(run_with, "user");
+    /* An option that this build does not have is not in the list. */
+    probe->has_sandbox = json_find(options, "option", "sandbox") != NULL;
+    const json_t *run_with =
+        json_object_get(json_find(options, "option", "run-with"), "parameters");
+    probe->run_with_chroot = json_find(run_with, "name", "chroot") != NULL;
+    probe->run_with_user = json_find(run_with, "name", "user") != NULL;
     probe->null_event_log = true;
     probe->types = type_names(types);
     probe->machines = machine_names(machines);

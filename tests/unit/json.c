@@ -98,6 +98,19 @@ TEST(getters, "a getter gives the value, or the default when absent, null or of 
     return true;
 }
 
+TEST(finding, "an object of a list is found by a text in it, the first of several")
+{
+    static const char text[] = "[7, {\"name\": 1}, {\"name\": \"a\", \"n\": 1}, {\"name\": \"a\", "
+                               "\"n\": 2}, {\"name\": \"ab\"}]";
+    AUTO_JSON json_t *list = json_parse(text, strlen(text), "list", NULL);
+    CHECK_NUMBER(json_number(json_find(list, "name", "a"), "n", 0), 1);
+    CHECK(json_find(list, "name", "ab") == json_array_get(list, 4));
+    CHECK(json_find(list, "name", "b") == NULL && json_find(list, "other", "a") == NULL);
+    CHECK(json_find(NULL, "name", "a") == NULL &&
+          json_find(json_array_get(list, 2), "name", "a") == NULL);
+    return true;
+}
+
 TEST(compact, "compact text keeps the order of the keys")
 {
     static const char text[] = "{\"z\": [1, \"ü\"],  \"a\": null, \"m\": {}}";
@@ -193,5 +206,5 @@ TEST(large_files, "a file of more than 1 MiB is refused")
     return true;
 }
 
-UNIT_MAIN(UNIT(places), UNIT(secrets), UNIT(strictness), UNIT(levels), UNIT(getters), UNIT(compact),
-          UNIT(files), UNIT(slow_pipes), UNIT(terminals), UNIT(large_files))
+UNIT_MAIN(UNIT(places), UNIT(secrets), UNIT(strictness), UNIT(levels), UNIT(getters), UNIT(finding),
+          UNIT(compact), UNIT(files), UNIT(slow_pipes), UNIT(terminals), UNIT(large_files))

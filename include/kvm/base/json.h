@@ -28,6 +28,8 @@ const char *json_text(const json_t *object, const char *key); /* NULL when absen
 int64_t json_number(const json_t *object, const char *key, int64_t otherwise);
 bool json_truth(const json_t *object, const char *key, bool otherwise);
 json_t *json_member(const json_t *object, const char *key); /* NULL when absent or null; borrowed */
+/* The first object of the array whose text `key` is `word`; NULL when there is none; borrowed. */
+json_t *json_find(const json_t *array, const char *key, const char *word);
 
 /* The word for a type: "string", "number", … */
 const char *json_type_name(const json_t *value);

@@ -10,6 +10,8 @@ void present_list(const json_t *briefs);
 void present_detail(const json_t *detail);
 /* The "disks" and "nics" of a detail; nothing when it has none. */
 void present_devices(const json_t *detail);
+/* The "hooks" of a detail, those that would run; nothing when it has none. */
+void present_hooks(const json_t *detail);
 void present_slots(const json_t *map);
 void present_events(const json_t *events);
 
